@@ -1,0 +1,46 @@
+# Everything starts from a Python of at least 3.11; the rest is installed
+# into .venv the first time and whenever the requirements change.
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format clean
+
+MIN_PYTHON := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
+  $$p -c '$(MIN_PYTHON)' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+SOURCES := xprompt_jax tests $(wildcard pretrain)
+
+help:
+	@echo "make demo    tune, score, prune, rewind and search on a bundled task"
+	@echo "make test    check format, lint, types and layers, then run the tests"
+	@echo "make lint    the checks alone"
+	@echo "make format  rewrite the sources in the project's format"
+	@echo "make clean   remove .venv and caches, keep runs/"
+
+$(INSTALLED): requirements.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "make: found no Python >= 3.11" \
+	  "(expected python3.11 on PATH, or PYTHON=/path/to/python)"; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(INSTALLED)
+	$(BIN)/t5x train --gin_file=xprompt_demo.gin
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED)
+	$(BIN)/pyink --check --quiet --diff $(SOURCES)
+	$(BIN)/ruff check --quiet $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --quiet --fix-only $(SOURCES)
+	$(BIN)/pyink --quiet $(SOURCES)
+
+clean:
+	rm -rf .venv build dist *.egg-info
+	rm -rf .pytest_cache .ruff_cache .mypy_cache .import_linter_cache

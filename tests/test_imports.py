@@ -1,0 +1,33 @@
+"""Importing the package costs neither TensorFlow nor an accelerator."""
+
+import subprocess
+import sys
+
+_IMPORT_ALL = """
+import importlib, pkgutil, sys
+import xprompt_jax
+names = [
+    module.name
+    for module in pkgutil.walk_packages(xprompt_jax.__path__, "xprompt_jax.")
+    if not module.name.startswith("xprompt_jax.tasks")
+]
+for name in names:
+  importlib.import_module(name)
+heavy = {"tensorflow", "tensorflow_datasets", "tensorflow_text", "seqio"}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+from jax._src import xla_bridge
+assert not xla_bridge._backends, xla_bridge._backends
+print(len(names))
+"""
+
+
+def _run(*arguments):
+  return subprocess.run(
+      [sys.executable, *arguments], capture_output=True, text=True, check=False
+  )
+
+
+def test_no_module_loads_tensorflow_or_starts_jax():
+  done = _run("-c", _IMPORT_ALL)
+  assert done.returncode == 0, done.stderr
+  assert int(done.stdout) > 5

@@ -1,0 +1,1 @@
+"""Prompt tuning and XPrompt for T5 in JAX."""

@@ -1,0 +1,1 @@
+"""The frozen T5: its sizes, layers, network and decoding."""

@@ -1,0 +1,35 @@
+"""What every layer shares: the masks of a prompt table and the user's errors.
+
+Axes used in every docstring and shape comment of the package: R rows
+(tickets), B examples, T input tokens, P prompt tokens, S = P + T, L target
+tokens, H embedding, K pieces per token, V vocabulary.
+"""
+
+from collections.abc import Mapping
+
+from flax import struct
+from jax import Array
+import numpy as np
+
+# T5X's keys: encoder_input_tokens [B, T], decoder_input_tokens [B, L],
+# decoder_target_tokens [B, L], decoder_loss_weights [B, L].
+Batch = Mapping[str, Array | np.ndarray]
+
+
+class UserError(Exception):
+  """Something the user can mend: `main` prints it in one line and exits 2.
+
+  The message names the file, field or flag, what was found and what was
+  expected.
+  """
+
+
+@struct.dataclass
+class PromptMasks:
+  """Which prompt tokens and which of their pieces are kept: 1 keep, 0 pruned.
+
+  A piece mask is 0 wherever its token's mask is.
+  """
+
+  token_mask: Array  # [R, P], the paper's gamma
+  piece_mask: Array  # [R, P, K], the paper's zeta
