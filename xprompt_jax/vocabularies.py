@@ -12,7 +12,7 @@ import hashlib
 from importlib import resources
 import os
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 import urllib.request
 
 from google.protobuf.message import DecodeError
@@ -20,6 +20,9 @@ from sentencepiece import SentencePieceProcessor, sentencepiece_model_pb2
 
 from xprompt_jax import artifacts
 from xprompt_jax.types import UserError
+
+# The generated module defines its classes at run time, out of mypy's sight.
+_ModelProto = sentencepiece_model_pb2.ModelProto  # type: ignore[attr-defined]
 
 PAD_ID = 0
 # The names `load_vocabulary` knows beside paths.
@@ -33,6 +36,7 @@ _BYTE_SPECIALS = ("<pad>", "</s>", "<unk>")
 _SPECIAL_BYTE_IDS = len(_BYTE_SPECIALS)
 
 
+@runtime_checkable
 class Vocabulary(Protocol):
   """Maps text to ids and back, with seqio's ids and T5's special ones."""
 
@@ -189,12 +193,13 @@ def _processor(
     content: bytes, extra_ids: int, path: str
 ) -> SentencePieceProcessor:
   """Returns SentencePiece's processor with the sentinels as own pieces."""
-  user_defined = sentencepiece_model_pb2.ModelProto.SentencePiece.USER_DEFINED
   try:
-    model = sentencepiece_model_pb2.ModelProto.FromString(content)
+    model = _ModelProto.FromString(content)
     for index in reversed(range(extra_ids)):
       model.pieces.add(
-          piece=f"▁<extra_id_{index}>", score=0.0, type=user_defined
+          piece=f"▁<extra_id_{index}>",
+          score=0.0,
+          type=_ModelProto.SentencePiece.USER_DEFINED,
       )
     processor = SentencePieceProcessor()
     processor.LoadFromSerializedProto(model.SerializeToString())

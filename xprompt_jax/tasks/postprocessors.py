@@ -1,0 +1,91 @@
+"""From the model's text to what the metrics compare: T5's rules, plain Python.
+
+The token cache names these functions, and evaluation imports them on machines
+that have no TensorFlow. seqio's calling convention: a function gets the text,
+`example` (the task's other fields) and `is_target`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# No class has this id, so it matches no label.
+INVALID = -1
+
+# Words that name nobody: "the cat" and "my cat" both mean "cat".
+_DETERMINERS = frozenset(
+    [
+        "a",
+        "an",
+        "each",
+        "every",
+        "few",
+        "her",
+        "his",
+        "many",
+        "much",
+        "my",
+        "our",
+        "some",
+        "that",
+        "the",
+        "their",
+        "these",
+        "this",
+        "those",
+        "which",
+        "whose",
+        "your",
+    ]
+)
+
+
+def class_id(
+    text: str,
+    *,
+    labels: Sequence[str],
+    example: Mapping[str, Any] | None = None,
+    is_target: bool = False,
+) -> int:
+  """Returns the class the text names exactly, or -1 if it names none."""
+  del example, is_target
+  return labels.index(text) if text in labels else INVALID
+
+
+def referent_match(
+    text: str,
+    *,
+    example: Mapping[str, Any],
+    is_target: bool = False,
+) -> int:
+  """Returns for WSC whether the text names the row's referent, as T5 decides.
+
+  Case and determiners do not count, and one name may have words that the other
+  lacks ("fuzzy bunny" is the "bunny"); but a possessive is another thing than
+  its owner.
+
+  Args:
+    text: what the model said.
+    example: has `targets_pretokenized`, the referent, and `label`.
+    is_target: return the label, which says if the pronoun means the referent.
+
+  Returns:
+    1 or 0; -1 for a text that names nothing, which equals no label.
+  """
+  if is_target:
+    return int(example["label"])
+  predicted = _named(text)
+  if not predicted:
+    return INVALID
+  referent = example["targets_pretokenized"]
+  if isinstance(referent, bytes):  # As seqio's own evaluator has it.
+    referent = referent.decode("utf-8")
+  meant = _named(referent)
+  if ("'" in " ".join(predicted)) != ("'" in " ".join(meant)):
+    return 0
+  return int(set(predicted) <= set(meant) or set(meant) <= set(predicted))
+
+
+def _named(text: str) -> list[str]:
+  words = text.strip().lower().split(" ")
+  kept = [word for word in words if word not in _DETERMINERS]
+  return kept if " ".join(kept) else []
