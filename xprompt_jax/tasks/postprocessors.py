@@ -80,12 +80,12 @@ def referent_match(
   if isinstance(referent, bytes):  # As seqio's own evaluator has it.
     referent = referent.decode("utf-8")
   meant = _named(referent)
-  if ("'" in " ".join(predicted)) != ("'" in " ".join(meant)):
+  if ("'" in predicted) != ("'" in meant):
     return 0
-  return int(set(predicted) <= set(meant) or set(meant) <= set(predicted))
+  said, wanted = set(predicted.split(" ")), set(meant.split(" "))
+  return int(said <= wanted or wanted <= said)
 
 
-def _named(text: str) -> list[str]:
+def _named(text: str) -> str:
   words = text.strip().lower().split(" ")
-  kept = [word for word in words if word not in _DETERMINERS]
-  return kept if " ".join(kept) else []
+  return " ".join(word for word in words if word not in _DETERMINERS)
