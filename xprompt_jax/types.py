@@ -33,3 +33,25 @@ class PromptMasks:
 
   token_mask: Array  # [R, P], the paper's gamma
   piece_mask: Array  # [R, P, K], the paper's zeta
+
+
+def require(condition: bool, name: str, found: object, expected: str) -> None:
+  """Raises a `UserError` naming the thing, unless the condition holds."""
+  if not condition:
+    raise UserError(f"{name}: found {found!r}, expected {expected}")
+
+
+def require_int(name: str, found: object, least: int) -> None:
+  """Raises a `UserError` unless `found` is an integer of at least `least`."""
+  is_int = isinstance(found, int) and not isinstance(found, bool)
+  require(is_int and found >= least, name, found, f"an integer >= {least}")
+
+
+def require_number(
+    name: str, found: object, least: float, *, exclusive: bool = False
+) -> None:
+  """Raises a `UserError` unless `found` is a number not below `least`."""
+  is_number = isinstance(found, (int, float)) and not isinstance(found, bool)
+  above = is_number and (found > least if exclusive else found >= least)
+  sign = ">" if exclusive else ">="
+  require(above, name, found, f"a number {sign} {least}")

@@ -1,0 +1,219 @@
+"""The files a run leaves behind: their names, how they are written and read.
+
+Everything is written to a temporary name in the same folder and renamed, so a
+file is either whole or not there. A stage's `result.json` is written last: it
+is the mark that the stage is done.
+"""
+
+from collections.abc import Iterator, Mapping
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+import safetensors
+from safetensors import numpy as safetensors_numpy
+
+from xprompt_jax.types import UserError
+
+RESULT = "result.json"
+RUN = "run.json"
+CONFIG = "config.gin"
+PROMPT = "prompt.safetensors"
+MASKS = "masks.safetensors"
+SCORES = "scores.safetensors"
+METRICS = "metrics.jsonl"
+STATE = "state/state.safetensors"
+STARTED = "state/config.json"
+TICKETS = "tickets.jsonl"
+CACHE = "cache"
+TENSORBOARD = "tensorboard"
+
+TUNE = "tune"
+REWIND = "rewind"
+EVALUATE = "evaluate"
+INFER = "infer"
+SCORE = "score"
+
+
+def score_folder(granularity: str) -> str:
+  """The folder of a scoring stage: `score_token` or `score_piece`."""
+  return f"score_{granularity}"
+
+
+def prune_folder(granularity: str) -> str:
+  """The folder of a pruning stage: `prune_token` or `prune_piece`."""
+  return f"prune_{granularity}"
+
+
+def search_folder(name: str) -> str:
+  """The folder where the tickets of one search table are trained."""
+  return f"search_{name}"
+
+
+@contextlib.contextmanager
+def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Gives a temporary path that becomes `path` if the block ends well.
+
+  Raises:
+    UserError: the folder cannot be written, or the disk is full.
+  """
+  temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    yield temporary
+    with open(temporary, "rb") as f:
+      os.fsync(f.fileno())
+    os.replace(temporary, path)
+  except OSError as e:
+    raise UserError(f"{path}: cannot write: {e.strerror or e}") from e
+  finally:
+    with contextlib.suppress(OSError):
+      temporary.unlink(missing_ok=True)
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+  """Writes a whole text file, or leaves the old one."""
+  with replacing(path) as temporary:
+    temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: pathlib.Path, value: Mapping[str, Any]) -> None:
+  """Writes a JSON object, keys in the order given."""
+  write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def write_json_lines(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:
+  """Writes one JSON object a line."""
+  write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+  """Reads a JSON object.
+
+  Raises:
+    UserError: the file is missing, is not JSON or holds no object.
+  """
+  try:
+    value = json.loads(path.read_text(encoding="utf-8"))
+  except OSError as e:
+    raise UserError(f"{path}: cannot read: {e.strerror or e}") from e
+  except ValueError as e:
+    raise UserError(f"{path}: not JSON: {e}") from e
+  if not isinstance(value, dict):
+    raise UserError(
+        f"{path}: found a {type(value).__name__}, expected an object"
+    )
+  return value
+
+
+def read_json_lines(path: pathlib.Path) -> list[dict[str, Any]]:
+  """Reads one JSON object a line; a file that is missing has none."""
+  if not path.exists():
+    return []
+  lines = path.read_text(encoding="utf-8").splitlines()
+  return [json.loads(line) for line in lines]
+
+
+def digest_arrays(arrays: Mapping[str, np.ndarray]) -> str:
+  """sha256 over the names, dtypes, shapes and contents of arrays, by name."""
+  digest = hashlib.sha256()
+  for name in sorted(arrays):
+    array = np.ascontiguousarray(arrays[name])
+    digest.update(f"{name}:{array.dtype}:{array.shape}:".encode())
+    digest.update(array.tobytes())
+  return digest.hexdigest()
+
+
+def save_arrays(path: pathlib.Path, arrays: Mapping[str, Any]) -> None:
+  """Writes arrays as safetensors, with their sha256 among the metadata."""
+  arrays = {k: np.ascontiguousarray(v) for k, v in arrays.items()}
+  metadata = {"sha256": digest_arrays(arrays)}
+  content = safetensors_numpy.save(arrays, metadata)
+  with replacing(path) as temporary:
+    temporary.write_bytes(content)
+
+
+def load_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
+  """Reads what `save_arrays` wrote, or any safetensors file.
+
+  Raises:
+    UserError: the file is missing, is not safetensors, or its contents do not
+      have the sha256 its metadata states.
+  """
+  try:
+    with safetensors.safe_open(path, framework="numpy") as f:
+      metadata = f.metadata() or {}
+      arrays = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118
+  except OSError as e:
+    raise UserError(f"{path}: cannot read: {e.strerror or e}") from e
+  except safetensors.SafetensorError as e:
+    raise UserError(f"{path}: not a whole safetensors file: {e}") from e
+  stated = metadata.get("sha256")
+  if stated is not None and stated != (found := digest_arrays(arrays)):
+    raise UserError(
+        f"{path}: contents have sha256 {found[:12]}, expected {stated[:12]}:"
+        " the file is damaged"
+    )
+  return arrays
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+  """sha256 of a JSON-able config, whatever the order of its keys."""
+  text = json.dumps(config, sort_keys=True, allow_nan=False)
+  return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
+  if isinstance(old, dict) and isinstance(new, dict):
+    for key in sorted(old.keys() | new.keys()):
+      field = f"{name}.{key}" if name else key
+      yield from _differences(old.get(key), new.get(key), field)
+  elif old != new:
+    yield f"{name} is {old!r} there and {new!r} now"
+
+
+def finished_result(
+    folder: pathlib.Path, config: Mapping[str, Any]
+) -> dict[str, Any] | None:
+  """The result of a stage that is done, or None if it has to run.
+
+  Args:
+    folder: the stage's folder.
+    config: the stage's JSON-able config.
+
+  Returns:
+    What `result.json` holds.
+
+  Raises:
+    UserError: the stage was done with another config; names the difference.
+  """
+  path = folder / RESULT
+  if not path.exists():
+    return None
+  result = read_json(path)
+  check_config(path, result.get("config"), config)
+  return result
+
+
+def check_config(path: pathlib.Path, old: Any, new: Mapping[str, Any]) -> None:
+  """Refuses to go on in a folder that belongs to another config.
+
+  Args:
+    path: the file that recorded the old config.
+    old: what it recorded.
+    new: the JSON-able config of this run.
+
+  Raises:
+    UserError: they differ; names the first difference.
+  """
+  # Through JSON, so that tuples and lists compare equal.
+  new = json.loads(json.dumps(new, allow_nan=False))
+  for difference in _differences(old or {}, new):
+    raise UserError(
+        f"{path}: belongs to another config: {difference}; expected the same"
+        " config, or another --workdir"
+    )

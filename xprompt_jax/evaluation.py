@@ -1,0 +1,134 @@
+"""Greedy predictions of every row of a table, and their metrics.
+
+Examples of all rows go through the same batches; each names the row it uses.
+Postprocessing and metrics are the task's own, found by the names that the
+token cache holds.
+"""
+
+from collections.abc import Mapping
+import functools
+
+import jax
+from jax import Array
+from jaxtyping import Float, Int
+import numpy as np
+
+from xprompt_jax.model import PromptedT5
+from xprompt_jax.prompts import masked_prompts
+from xprompt_jax.tables import TableRows
+from xprompt_jax.types import PromptMasks
+from xprompt_jax.vocabularies import Vocabulary
+
+
+@functools.partial(jax.jit, static_argnames=("model", "max_length"))
+def generate(
+    prompt: Float[Array, "R P H"],
+    masks: PromptMasks,
+    frozen_params: Mapping,
+    row_ids: Int[Array, "B"],
+    tokens: Int[Array, "B T"],
+    *,
+    model: PromptedT5,
+    max_length: int,
+) -> Int[Array, "B L"]:
+  """Greedy predictions of examples that name the rows they use.
+
+  Args:
+    prompt: [R, P, H], unmasked.
+    masks: [R, P] and [R, P, K].
+    frozen_params: the T5's parameters.
+    row_ids: [B], the row of each example.
+    tokens: [B, T], padded with 0.
+    model: the prompted T5.
+    max_length: L, tokens to decode at most, EOS included.
+
+  Returns:
+    [B, L] token ids.
+  """
+  masked = masked_prompts(prompt, masks, row_ids)
+  visible = model.prompt_visible(masks.token_mask[row_ids])
+  return model.generate(frozen_params, masked, visible, tokens, max_length)
+
+
+def predict_table(
+    prompt: Float[Array, "R P H"],
+    masks: PromptMasks,
+    rows: TableRows,
+    *,
+    model: PromptedT5,
+    frozen_params: Mapping,
+    vocabulary: Vocabulary,
+    batch_size: int,
+) -> list[list[str]]:
+  """The predicted text of every example of every row.
+
+  Args:
+    prompt: [R, P, H], unmasked.
+    masks: [R, P] and [R, P, K].
+    rows: the split of each row.
+    model: the prompted T5.
+    frozen_params: its parameters.
+    vocabulary: turns ids into text.
+    batch_size: B, examples a batch, all rows together.
+
+  Returns:
+    For each row its predictions, in the order of its split.
+  """
+  predictions = [[""] * len(split) for split in rows.splits]
+  # Few answers differ, so each is decoded once.
+  decode = functools.lru_cache(maxsize=None)(vocabulary.decode)
+  for batch in rows.every_example(batch_size):
+    ids = generate(
+        prompt,
+        masks,
+        frozen_params,
+        batch.row_ids,
+        batch.arrays["encoder_input_tokens"],
+        model=model,
+        max_length=rows.targets_length,
+    )
+    for row, index, valid, found in zip(
+        batch.row_ids.tolist(),
+        batch.indices.tolist(),
+        batch.valid.tolist(),
+        np.asarray(ids).tolist(),
+        strict=True,
+    ):
+      if valid:
+        predictions[row][index] = decode(tuple(found))
+  return predictions
+
+
+def evaluate_table(
+    prompt: Float[Array, "R P H"],
+    masks: PromptMasks,
+    rows: TableRows,
+    *,
+    model: PromptedT5,
+    frozen_params: Mapping,
+    vocabulary: Vocabulary,
+    batch_size: int,
+) -> list[dict[str, float]]:
+  """The task's metrics for each row, and their mean under `score`.
+
+  Args: as for `predict_table`.
+
+  Returns:
+    R dictionaries such as {"accuracy": 71.5, "score": 71.5}, in percent where
+    the task's metrics are.
+  """
+  predictions = predict_table(
+      prompt,
+      masks,
+      rows,
+      model=model,
+      frozen_params=frozen_params,
+      vocabulary=vocabulary,
+      batch_size=batch_size,
+  )
+  results = []
+  for split, texts in zip(rows.splits, predictions, strict=True):
+    metrics = split.evaluate(texts)
+    score = float(np.mean(list(metrics.values())))
+    results.append({**metrics, "score": score})
+  return results

@@ -1,0 +1,267 @@
+"""One experiment: its whole config, and what is loaded to run it.
+
+`ExperimentConfig` is the root that gin files bind. `Experiment` holds the
+frozen model, the token caches and the vocabulary, which every stage shares.
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import functools
+import pathlib
+from typing import Any
+
+from jax import Array
+import numpy as np
+
+from xprompt_jax import (
+    artifacts,
+    batches,
+    evaluation,
+    token_cache,
+    vocabularies,
+)
+from xprompt_jax.model import PromptedT5
+from xprompt_jax.optimizer import OptimizerConfig
+from xprompt_jax.prompts import PromptConfig
+from xprompt_jax.pruning import SearchConfig
+from xprompt_jax.t5.config import T5Config
+from xprompt_jax.tables import TableRows
+from xprompt_jax.token_cache import CachedSplit
+from xprompt_jax.trainer import TrainConfig
+from xprompt_jax.types import PromptMasks, require, require_int
+from xprompt_jax.vocabularies import Vocabulary
+from xprompt_jax.weights import loading
+
+ROLES = ("train", "validation", "test")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TaskConfig:
+  """The task, its splits and its sizes.
+
+  Attributes:
+    name: seqio task (T5X's MIXTURE_OR_TASK_NAME).
+    module: Python module that registers it (MIXTURE_OR_TASK_MODULE).
+    train_split: trained and scored on.
+    validation_split: evaluated during training; selects checkpoint and ticket.
+    test_split: evaluated once, at the end; None for none.
+    inputs_length: T at most, EOS included; longer inputs are cut.
+    targets_length: L at most, EOS included.
+    buckets: lengths that inputs are padded to; empty means powers of two.
+    max_examples: take this many from each split; None takes all.
+    vocabulary: SentencePiece file, or `bytes`.
+    extra_ids: sentinel ids after the pieces.
+  """
+
+  name: str
+  module: str
+  train_split: str = "train"
+  validation_split: str = "validation"
+  test_split: str | None = None
+  inputs_length: int = 512
+  targets_length: int = 16
+  buckets: tuple[int, ...] = ()
+  max_examples: int | None = None
+  vocabulary: str
+  extra_ids: int = 100
+
+  def __post_init__(self):
+    require_int("TaskConfig.inputs_length", self.inputs_length, 2)
+    require_int("TaskConfig.targets_length", self.targets_length, 2)
+    for name in ("name", "module", "vocabulary", "train_split"):
+      found = getattr(self, name)
+      require(
+          isinstance(found, str) and bool(found),
+          f"TaskConfig.{name}",
+          found,
+          "a name",
+      )
+    buckets = self.buckets or batches.default_buckets(self.inputs_length)
+    batches.check_buckets(buckets, self.inputs_length)
+    object.__setattr__(self, "buckets", tuple(buckets))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExperimentConfig:
+  """Everything that decides what a run computes.
+
+  Attributes:
+    model: the frozen T5's sizes.
+    checkpoint: where its weights come from; see `weights/loading.py`.
+    task: data.
+    prompt: size and initial values.
+    optimizer: Adafactor.
+    train: steps of tuning, and of retraining after each rewind.
+    search: which tickets are tried.
+    seeds: one prompt is tuned for each.
+    eval_batch_size: examples decoded together, all rows counted.
+    score_batch_size: examples scored together, all rows counted.
+  """
+
+  model: T5Config
+  checkpoint: str
+  task: TaskConfig
+  prompt: PromptConfig
+  optimizer: OptimizerConfig
+  train: TrainConfig
+  search: SearchConfig
+  seeds: tuple[int, ...] = (0,)
+  eval_batch_size: int = 128
+  score_batch_size: int = 32
+
+  def __post_init__(self):
+    for field in dataclasses.fields(self):
+      found = getattr(self, field.name)
+      if dataclasses.is_dataclass(field.type):
+        require(
+            isinstance(found, field.type),
+            f"ExperimentConfig.{field.name}",
+            found,
+            f"a {field.type.__name__}",
+        )
+    require_int("ExperimentConfig.eval_batch_size", self.eval_batch_size, 1)
+    require_int("ExperimentConfig.score_batch_size", self.score_batch_size, 1)
+    seeds = self.seeds
+    require(
+        isinstance(seeds, (list, tuple))
+        and len(seeds) > 0
+        and all(type(s) is int and s >= 0 for s in seeds)
+        and len(set(seeds)) == len(seeds),
+        "ExperimentConfig.seeds",
+        seeds,
+        "a list of different integers >= 0",
+    )
+    object.__setattr__(self, "seeds", tuple(seeds))
+    self.prompt.check_embed_dim(self.model.emb_dim)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment:
+  """A config with the model, data and vocabulary it names, loaded.
+
+  Attributes:
+    config: the root config.
+    workdir: where stages write.
+    model: the prompted T5.
+    frozen_params: its parameters.
+    fingerprint: sha256 of them.
+    vocabulary: text from and to ids.
+    splits: by role: `train`, `validation`, and `test` if it is configured.
+  """
+
+  config: ExperimentConfig
+  workdir: pathlib.Path
+  model: PromptedT5
+  frozen_params: Mapping
+  fingerprint: str
+  vocabulary: Vocabulary
+  splits: Mapping[str, CachedSplit]
+
+  def rows(self, role: str, seeds: Sequence[int]) -> TableRows:
+    """Rows that all read one split, each in the order of its seed."""
+    split = self.splits[role]
+    return TableRows(
+        seeds=tuple(seeds),
+        splits=(split,) * len(seeds),
+        buckets=self.config.task.buckets,
+        targets_length=self.config.task.targets_length,
+    )
+
+  def evaluate(
+      self, role: str, prompt: Array | np.ndarray, masks: PromptMasks
+  ) -> list[dict[str, float]]:
+    """The metrics of every row of a table on one split."""
+    return evaluation.evaluate_table(
+        prompt,
+        masks,
+        self.rows(role, range(prompt.shape[0])),
+        model=self.model,
+        frozen_params=self.frozen_params,
+        vocabulary=self.vocabulary,
+        batch_size=self.config.eval_batch_size,
+    )
+
+  @functools.cached_property
+  def stage_config(self) -> dict[str, Any]:
+    """What every stage's result depends on, JSON-able."""
+    config = dataclasses.asdict(self.config)
+    del config["search"]
+    return {
+        **config,
+        "frozen_params": self.fingerprint,
+        "splits": {k: v.fingerprint for k, v in self.splits.items()},
+    }
+
+
+def load_splits(
+    task: TaskConfig,
+    cache_dir: pathlib.Path,
+    vocab_size: int,
+    roles: Sequence[str] = ROLES,
+) -> tuple[Vocabulary, dict[str, CachedSplit]]:
+  """The token caches of a task's splits, made first where they are missing.
+
+  Args:
+    task: the task.
+    cache_dir: where token caches are.
+    vocab_size: V of the model; the vocabulary has to fit it.
+    roles: which splits; `test` counts only where it is configured.
+
+  Returns:
+    The vocabulary, and splits by role.
+
+  Raises:
+    UserError: whatever is wrong with the vocabulary or the data.
+  """
+  vocabulary = vocabularies.load_vocabulary(task.vocabulary, task.extra_ids)
+  vocabularies.check_fits(vocabulary, vocab_size)
+  splits = {}
+  for role in roles:
+    name = getattr(task, f"{role}_split")
+    if name is not None:
+      splits[role] = token_cache.ensure_token_cache(
+          task=task.name,
+          split=name,
+          module=task.module,
+          cache_dir=cache_dir,
+          inputs_length=task.inputs_length,
+          targets_length=task.targets_length,
+          max_examples=task.max_examples,
+          vocabulary=vocabulary,
+      )
+      splits[role].check_labelled()
+  return vocabulary, splits
+
+
+def load_experiment(
+    config: ExperimentConfig,
+    workdir: pathlib.Path,
+    roles: Sequence[str] = ROLES,
+) -> Experiment:
+  """Loads what a config names.
+
+  Data first: its mistakes are found before minutes go into loading weights.
+
+  Args:
+    config: the root config.
+    workdir: where stages will write.
+    roles: the splits that are needed.
+
+  Raises:
+    UserError: whatever is wrong with vocabulary, data or weights.
+  """
+  vocabulary, splits = load_splits(
+      config.task, workdir / artifacts.CACHE, config.model.vocab_size, roles
+  )
+  params = loading.load_frozen(config.checkpoint, config.model)
+  return Experiment(
+      config=config,
+      workdir=workdir,
+      model=PromptedT5(
+          t5_config=config.model, pruned_tokens=config.prompt.pruned_tokens
+      ),
+      frozen_params=params,
+      fingerprint=loading.fingerprint(params),
+      vocabulary=vocabulary,
+      splits=splits,
+  )

@@ -1,0 +1,156 @@
+"""The one function: a frozen T5 behind masked prompts.
+
+    masked = prompt[row] * expand(masks)[row]          # [B, P, H]
+    logits = T5([masked ; embed(tokens)])              # [B, L, V]
+
+Training, scoring, evaluation and inference all call `logits` or `generate`;
+they differ in what they differentiate and in which rows the examples name.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+
+import jax
+from jax import Array
+import jax.numpy as jnp
+from jaxtyping import Bool, Float, Int
+
+from xprompt_jax.t5 import decoding
+from xprompt_jax.t5.config import T5Config
+from xprompt_jax.t5.network import T5
+from xprompt_jax.types import Batch
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PromptedT5:
+  """What a compiled entry point needs to know; hashable, so it is static.
+
+  Attributes:
+    t5_config: the frozen network.
+    pruned_tokens: `zero`, or `ignore` to hide pruned tokens from attention.
+  """
+
+  t5_config: T5Config
+  pruned_tokens: str = "zero"
+
+  def prompt_visible(
+      self, token_mask: Float[Array, "B P"]
+  ) -> Bool[Array, "B P"]:
+    """Which prompt positions attention may see: [B, P] -> [B, P]."""
+    if self.pruned_tokens == "ignore":
+      return token_mask > 0
+    return jnp.ones(token_mask.shape, bool)
+
+  def _encode(
+      self,
+      frozen_params: Mapping,
+      masked: Float[Array, "B P H"],
+      prompt_visible: Bool[Array, "B P"],
+      tokens: Int[Array, "B T"],
+      dropout_key: Array | None,
+  ) -> tuple[Array, Array]:
+    t5 = T5(self.t5_config)
+    variables = {"params": frozen_params}
+    embedded = t5.apply(variables, tokens, method="embed")
+    # [B, P, H] and [B, T, H] -> [B, S, H]
+    embedded = jnp.concatenate(
+        [masked.astype(embedded.dtype), embedded], axis=1
+    )
+    visible = jnp.concatenate([prompt_visible, tokens > 0], axis=1)
+    encoded = t5.apply(
+        variables,
+        embedded,
+        visible,
+        dropout_key is None,
+        method="encode",
+        rngs=None if dropout_key is None else {"dropout": dropout_key},
+    )
+    return encoded, visible
+
+  def logits(
+      self,
+      frozen_params: Mapping,
+      masked: Float[Array, "B P H"],
+      prompt_visible: Bool[Array, "B P"],
+      batch: Batch,
+      dropout_key: Array | None = None,
+  ) -> Float[Array, "B L V"]:
+    """Logits of every target position.
+
+    Args:
+      frozen_params: the T5's parameters.
+      masked: [B, P, H], each example's prompt times its masks.
+      prompt_visible: [B, P], from `self.prompt_visible`.
+      batch: T5X's keys.
+      dropout_key: dropout is off without one.
+
+    Returns:
+      [B, L, V] float32.
+    """
+    tokens = batch["encoder_input_tokens"]
+    encoder_key = decoder_key = None
+    if dropout_key is not None:
+      encoder_key, decoder_key = jax.random.split(dropout_key)
+    encoded, visible = self._encode(
+        frozen_params, masked, prompt_visible, tokens, encoder_key
+    )
+    return T5(self.t5_config).apply(
+        {"params": frozen_params},
+        encoded,
+        visible,
+        batch["decoder_input_tokens"],
+        dropout_key is None,
+        method="decode",
+        rngs=None if dropout_key is None else {"dropout": decoder_key},
+    )
+
+  def generate(
+      self,
+      frozen_params: Mapping,
+      masked: Float[Array, "B P H"],
+      prompt_visible: Bool[Array, "B P"],
+      tokens: Int[Array, "B T"],
+      max_length: int,
+  ) -> Int[Array, "B L"]:
+    """Greedy predictions.
+
+    Args:
+      frozen_params: the T5's parameters.
+      masked: [B, P, H].
+      prompt_visible: [B, P].
+      tokens: [B, T], padded with 0.
+      max_length: L, tokens to decode at most.
+
+    Returns:
+      [B, L] token ids, padded with 0 after EOS.
+    """
+    encoded, visible = self._encode(
+        frozen_params, masked, prompt_visible, tokens, None
+    )
+    t5 = T5(self.t5_config)
+    return decoding.greedy_decode(
+        t5, frozen_params, encoded, visible, max_length
+    )
+
+
+def target_losses(
+    logits: Float[Array, "B L V"], batch: Batch, z_loss: float = 0.0
+) -> Float[Array, "B"]:
+  """Each example's negative log-likelihood, summed over its target tokens.
+
+  Args:
+    logits: [B, L, V].
+    batch: T5X's keys; `decoder_loss_weights` is 1 on target tokens, EOS
+      included, and 0 on padding.
+    z_loss: weight of T5X's penalty log(Z)^2 on the normaliser.
+
+  Returns:
+    [B], nats.
+  """
+  log_likelihood = decoding.token_log_likelihood(
+      logits, batch["decoder_target_tokens"]
+  )
+  losses = -log_likelihood
+  if z_loss:
+    losses += z_loss * jnp.square(jax.nn.logsumexp(logits, axis=-1))
+  return jnp.sum(losses * batch["decoder_loss_weights"], axis=-1)

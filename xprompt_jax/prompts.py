@@ -1,0 +1,312 @@
+"""The prompt table: its parameter, its masks, and where its values start.
+
+One row is one ticket. The table is a Flax module so that its leaves have
+names and axes like the network's; `model.py` puts its output in front of the
+embedded inputs.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import pathlib
+
+from flax import linen as nn
+from jax import Array
+import jax.numpy as jnp
+from jaxtyping import Float, Int
+import numpy as np
+
+from xprompt_jax import artifacts
+from xprompt_jax import masks as masks_lib
+from xprompt_jax.types import PromptMasks, UserError, require, require_int
+from xprompt_jax.vocabularies import Vocabulary
+
+INITIALISERS = (
+    "sampled_vocab",
+    "random_uniform",
+    "class_labels",
+    "text",
+    "first_rows",
+    "from_file",
+)
+# Lester et al. 2021, section 3.2: the most common pieces, the specials (pad,
+# EOS, unknown) left out.
+_SAMPLED_PIECES = 5000
+_NUM_SPECIALS = 3
+_UNIFORM_RANGE = 0.5
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PromptConfig:
+  """The size of a prompt and where its values start.
+
+  Attributes:
+    length: P, prompt tokens.
+    num_pieces: K, pieces per token; divides the embedding.
+    init: one of `INITIALISERS`.
+    init_text: the words for `text`, or the labels for `class_labels`.
+    init_file: .npy [P, H] or .safetensors with `prompt` [P, H] or [R, P, H],
+      for `from_file`.
+    pruned_tokens: `zero` keeps the position of a pruned token, which still
+      takes attention (the paper's equation); `ignore` hides it as well.
+  """
+
+  length: int = 20
+  num_pieces: int = 16
+  init: str = "sampled_vocab"
+  init_text: str | tuple[str, ...] = ()
+  init_file: str | None = None
+  pruned_tokens: str = "zero"
+
+  def __post_init__(self):
+    require_int("PromptConfig.length", self.length, 1)
+    require_int("PromptConfig.num_pieces", self.num_pieces, 1)
+    require(
+        self.init in INITIALISERS,
+        "PromptConfig.init",
+        self.init,
+        f"one of {', '.join(INITIALISERS)}",
+    )
+    require(
+        self.pruned_tokens in ("zero", "ignore"),
+        "PromptConfig.pruned_tokens",
+        self.pruned_tokens,
+        "zero or ignore",
+    )
+    require(
+        self.init not in ("class_labels", "text") or bool(self.init_text),
+        "PromptConfig.init_text",
+        self.init_text,
+        f"words for init={self.init!r}",
+    )
+    require(
+        self.init != "from_file" or self.init_file is not None,
+        "PromptConfig.init_file",
+        self.init_file,
+        "a path for init='from_file'",
+    )
+    if not isinstance(self.init_text, str):
+      object.__setattr__(self, "init_text", tuple(self.init_text))
+
+  def check_embed_dim(self, embed_dim: int) -> None:
+    """Refuses pieces that do not divide the embedding H."""
+    require(
+        embed_dim % self.num_pieces == 0,
+        "PromptConfig.num_pieces",
+        self.num_pieces,
+        f"a divisor of the model's emb_dim {embed_dim}",
+    )
+
+
+class PromptTable(nn.Module):
+  """R prompts with their masks; an example names the row it uses.
+
+  Variables: `params/prompt` [R, P, H], `masks/token_mask` [R, P] and
+  `masks/piece_mask` [R, P, K].
+  """
+
+  num_rows: int
+  prompt_length: int
+  num_pieces: int
+  embed_dim: int
+
+  def setup(self):
+    shape = (self.num_rows, self.prompt_length, self.embed_dim)
+
+    def init(key: Array) -> Array:
+      return nn.initializers.uniform(2 * _UNIFORM_RANGE)(key, shape) - (
+          _UNIFORM_RANGE
+      )
+
+    self.prompt = self.param(
+        "prompt",
+        nn.with_logical_partitioning(init, ("rows", "prompt", "embed")),
+    )
+    masks = masks_lib.full_masks(*shape[:2], self.num_pieces)
+    self.token_mask = self.variable(
+        "masks", "token_mask", lambda: masks.token_mask
+    )
+    self.piece_mask = self.variable(
+        "masks", "piece_mask", lambda: masks.piece_mask
+    )
+
+  def __call__(self, row_ids: Int[Array, "B"]) -> Float[Array, "B P H"]:
+    """The masked prompt of each example's row: [B] -> [B, P, H]."""
+    masks = PromptMasks(
+        token_mask=self.token_mask.value, piece_mask=self.piece_mask.value
+    )
+    return masks_lib.apply_masks(self.prompt, masks)[row_ids]
+
+
+def masked_prompts(
+    prompt: Float[Array, "R P H"],
+    masks: PromptMasks,
+    row_ids: Int[Array, "B"],
+) -> Float[Array, "B P H"]:
+  """`PromptTable` applied to plain arrays.
+
+  Args:
+    prompt: [R, P, H].
+    masks: [R, P] and [R, P, K].
+    row_ids: [B], the row of each example.
+
+  Returns:
+    [B, P, H].
+  """
+  table = PromptTable(
+      num_rows=prompt.shape[0],
+      prompt_length=prompt.shape[1],
+      num_pieces=masks.piece_mask.shape[2],
+      embed_dim=prompt.shape[2],
+  )
+  variables = {
+      "params": {"prompt": prompt},
+      "masks": {
+          "token_mask": masks.token_mask,
+          "piece_mask": masks.piece_mask,
+      },
+  }
+  return table.apply(variables, row_ids)
+
+
+def _sampled_rows(
+    rng: np.random.Generator, count: int, vocabulary: Vocabulary
+) -> np.ndarray:
+  last = min(vocabulary.vocab_size - vocabulary.extra_ids, _SAMPLED_PIECES)
+  require(
+      count <= last - _NUM_SPECIALS,
+      "PromptConfig.length",
+      count,
+      f"at most the {last - _NUM_SPECIALS} pieces that can be sampled",
+  )
+  ids = np.arange(_NUM_SPECIALS, last)
+  return rng.choice(ids, size=count, replace=False)
+
+
+def _label_rows(
+    labels: Sequence[str], embedding: np.ndarray, vocabulary: Vocabulary
+) -> np.ndarray:
+  """One row for each label: the mean over its pieces."""
+  rows = []
+  for label in labels:
+    ids = vocabulary.encode(label)
+    require(bool(ids), "PromptConfig.init_text", label, "a label with a piece")
+    rows.append(embedding[ids].mean(axis=0))
+  return np.stack(rows)
+
+
+def _initial_prompt(
+    config: PromptConfig,
+    seed: int,
+    embedding: np.ndarray,
+    vocabulary: Vocabulary,
+) -> np.ndarray:
+  rng = np.random.default_rng([seed, 0])
+  shape = (config.length, embedding.shape[1])
+  if config.init == "random_uniform":
+    return rng.uniform(-_UNIFORM_RANGE, _UNIFORM_RANGE, shape)
+  if config.init == "first_rows":
+    return embedding[: config.length]
+  if config.init == "text":
+    text = config.init_text
+    words = text if isinstance(text, str) else " ".join(text)
+    ids = vocabulary.encode(words)
+    require(bool(ids), "PromptConfig.init_text", words, "a text with a piece")
+    return embedding[np.resize(ids, config.length)]
+  sampled = embedding[_sampled_rows(rng, config.length, vocabulary)]
+  if config.init == "class_labels":
+    text = config.init_text
+    labels = (text,) if isinstance(text, str) else text
+    rows = _label_rows(labels, embedding, vocabulary)[: config.length]
+    sampled = np.concatenate([rows, sampled[len(rows) :]])
+  return sampled
+
+
+def read_prompt_file(path: str, prompt_length: int, embed_dim: int) -> dict:
+  """Reads a prompt, and its masks where the file has them.
+
+  Args:
+    path: .npy [P, H] as google-research/prompt-tuning writes it, or
+      .safetensors with `prompt` [P, H] or [R, P, H].
+    prompt_length: P.
+    embed_dim: H.
+
+  Returns:
+    `prompt` [R, P, H] float32, and `token_mask`, `piece_mask` if stored.
+
+  Raises:
+    UserError: a missing or damaged file, another shape, NaN or infinity.
+  """
+  file = pathlib.Path(path)
+  if file.suffix == ".npy":
+    try:
+      arrays = {"prompt": np.load(file, allow_pickle=False)}
+    except OSError as e:
+      raise UserError(f"{path}: cannot read: {e.strerror or e}") from e
+    except ValueError as e:
+      raise UserError(f"{path}: not a whole .npy file: {e}") from e
+  else:
+    arrays = artifacts.load_arrays(file)
+  require("prompt" in arrays, path, sorted(arrays), "an array named 'prompt'")
+  prompt = arrays["prompt"].astype(np.float32)
+  if prompt.ndim == 2:
+    prompt = prompt[None]  # [P, H] -> [1, P, H]
+  expected = (prompt_length, embed_dim)
+  require(
+      prompt.ndim == 3 and prompt.shape[1:] == expected,
+      f"{path}: prompt",
+      arrays["prompt"].shape,
+      f"[P, H] = {expected}",
+  )
+  require(
+      bool(np.isfinite(prompt).all()),
+      f"{path}: prompt",
+      "NaN or infinity",
+      "finite numbers",
+  )
+  found = {"prompt": prompt}
+  for name in ("token_mask", "piece_mask"):
+    if name in arrays:
+      found[name] = arrays[name].astype(np.float32)
+  return found
+
+
+def initial_prompts(
+    config: PromptConfig,
+    seeds: Sequence[int],
+    embedding: np.ndarray,
+    vocabulary: Vocabulary,
+) -> np.ndarray:
+  """The values a table starts from; a row depends on its own seed alone.
+
+  Args:
+    config: which initialiser.
+    seeds: R seeds.
+    embedding: [V, H], the model's table.
+    vocabulary: the model's; says which rows are pieces.
+
+  Returns:
+    [R, P, H] float32.
+
+  Raises:
+    UserError: more tokens than pieces, or an unfit text or file.
+  """
+  if config.init == "from_file":
+    prompt = read_prompt_file(
+        config.init_file, config.length, embedding.shape[1]
+    )["prompt"]
+    require(
+        prompt.shape[0] in (1, len(seeds)),
+        config.init_file,
+        f"{prompt.shape[0]} prompts",
+        f"1 or {len(seeds)}, one for each seed",
+    )
+    return np.resize(prompt, (len(seeds), *prompt.shape[1:]))
+  embedding = np.asarray(embedding, np.float32)
+  rows = [_initial_prompt(config, s, embedding, vocabulary) for s in seeds]
+  return np.stack(rows).astype(np.float32)
+
+
+def zero_length_table(num_pieces: int, embed_dim: int):
+  """A table of one prompt of length 0: the model without a prompt."""
+  prompt = jnp.zeros((1, 0, embed_dim))
+  return prompt, masks_lib.full_masks(1, 0, num_pieces)

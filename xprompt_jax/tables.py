@@ -1,0 +1,103 @@
+"""What each row of a prompt table reads, step by step or once through.
+
+`batches.py` knows splits and indices; this module knows that a table has R
+rows and that each of them has a stream of its own.
+"""
+
+from collections.abc import Iterator
+import dataclasses
+
+import numpy as np
+
+from xprompt_jax import batches
+from xprompt_jax.token_cache import CachedSplit
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TableBatch:
+  """Examples that name the row they use.
+
+  Attributes:
+    row_ids: [B] the row of each example.
+    indices: [B] its place in the row's split.
+    valid: [B] False where an example only fills the batch up.
+    arrays: T5X's keys, [B, ...].
+  """
+
+  row_ids: np.ndarray
+  indices: np.ndarray
+  valid: np.ndarray
+  arrays: dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TableRows:
+  """What each row of a table reads.
+
+  Attributes:
+    seeds: R seeds: of the data order, and of dropout where it is on.
+    splits: R splits; rows may share one.
+    buckets: input lengths that batches are padded to.
+    targets_length: L, what targets are padded to.
+  """
+
+  seeds: tuple[int, ...]
+  splits: tuple[CachedSplit, ...]
+  buckets: tuple[int, ...]
+  targets_length: int
+
+  @property
+  def num_examples(self) -> int:
+    """Examples of the largest split: one epoch."""
+    return max(len(split) for split in self.splits)
+
+  def batch(self, step: int, batch_size: int) -> dict[str, np.ndarray]:
+    """The step's examples of all rows: T5X's keys, [R, B, ...]."""
+    chosen = []
+    for seed, split in zip(self.seeds, self.splits, strict=True):
+      indices = batches.stream_indices(
+          seed=seed, step=step, batch_size=batch_size, num_examples=len(split)
+      )
+      chosen.append((split, indices))
+    flat = batches.gather_batch(
+        chosen, buckets=self.buckets, targets_length=self.targets_length
+    )
+    # [R * B, T] -> [R, B, T]
+    shape = (len(self.seeds), batch_size, -1)
+    return {key: value.reshape(shape) for key, value in flat.items()}
+
+  def every_example(self, batch_size: int) -> Iterator[TableBatch]:
+    """Yields each example of each row once, short inputs first.
+
+    Rows that share a split are batched together; the last batch of a split is
+    filled up with repeats whose loss weights are 0.
+
+    Args:
+      batch_size: B.
+    """
+    rows_of: dict[int, list[int]] = {}
+    for row, split in enumerate(self.splits):
+      rows_of.setdefault(id(split), []).append(row)
+    for rows in rows_of.values():
+      split = self.splits[rows[0]]
+      order = np.argsort(split.input_lengths, kind="stable")
+      indices = np.repeat(order, len(rows))
+      row_ids = np.tile(np.array(rows), len(order))
+      for start in range(0, len(indices), batch_size):
+        taken = slice(start, start + batch_size)
+        count = len(indices[taken])
+        fill = (0, batch_size - count)
+        chosen = np.pad(indices[taken], fill, mode="edge")
+        valid = np.arange(batch_size) < count
+        arrays = batches.gather_batch(
+            [(split, chosen)],
+            buckets=self.buckets,
+            targets_length=self.targets_length,
+        )
+        arrays["decoder_loss_weights"] *= valid[:, None]
+        yield TableBatch(
+            row_ids=np.pad(row_ids[taken], fill, mode="edge"),
+            indices=chosen,
+            valid=valid,
+            arrays=arrays,
+        )

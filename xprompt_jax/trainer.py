@@ -1,0 +1,333 @@
+"""Trains all rows of a prompt table at once; the model stays frozen.
+
+A step sees R x B examples, differentiates with respect to the prompts alone,
+and moves each row with its own optimizer. The loop evaluates, keeps the best
+prompt of each row and saves a state from which a run that was stopped goes on
+bit for bit. What is trained, from where and behind which masks is decided in
+`stages.py`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+import math
+import pathlib
+from typing import Any
+
+import jax
+from jax import Array
+import jax.numpy as jnp
+import numpy as np
+
+from xprompt_jax import artifacts, progress
+from xprompt_jax import optimizer as optimizer_lib
+from xprompt_jax.model import PromptedT5
+from xprompt_jax.optimizer import OptimizerConfig
+from xprompt_jax.tables import TableRows
+from xprompt_jax.train_step import TrainState, train_step
+from xprompt_jax.types import (
+    PromptMasks,
+    UserError,
+    require,
+    require_int,
+    require_number,
+)
+
+# Losses are fetched in blocks: a fetch each step would stall an accelerator.
+_CHECK_EVERY = 20
+
+Evaluate = Callable[[Array], list[dict[str, float]]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+  """How long and how wide a table is trained.
+
+  Attributes:
+    batch_size: B, examples a step for each row.
+    num_epochs: passes over the training split; None if `num_steps` is given.
+    num_steps: optimizer steps; None if `num_epochs` is given.
+    eval_every_steps: steps between evaluations; None means each epoch.
+    save_every_steps: steps between saved states; None means each evaluation.
+    rows_per_chunk: rows that are in memory together; None means all.
+    z_loss: weight of T5X's z-loss.
+  """
+
+  batch_size: int = 16
+  num_epochs: int | None = 100
+  num_steps: int | None = None
+  eval_every_steps: int | None = None
+  save_every_steps: int | None = None
+  rows_per_chunk: int | None = None
+  z_loss: float = 0.0
+
+  def __post_init__(self):
+    require_int("TrainConfig.batch_size", self.batch_size, 1)
+    for name in (
+        "num_epochs",
+        "num_steps",
+        "eval_every_steps",
+        "save_every_steps",
+        "rows_per_chunk",
+    ):
+      if getattr(self, name) is not None:
+        require_int(f"TrainConfig.{name}", getattr(self, name), 1)
+    require_number("TrainConfig.z_loss", self.z_loss, 0.0)
+    require(
+        (self.num_epochs is None) != (self.num_steps is None),
+        "TrainConfig.num_epochs and num_steps",
+        (self.num_epochs, self.num_steps),
+        "one of the two, and None for the other",
+    )
+
+  def total_steps(self, num_examples: int) -> int:
+    """Optimizer steps in all, the last one full."""
+    if self.num_steps is not None:
+      return self.num_steps
+    return math.ceil(self.num_epochs * num_examples / self.batch_size)
+
+  def is_evaluation(self, step: int, num_examples: int) -> bool:
+    """Whether the model is evaluated after `step` steps."""
+    if step == self.total_steps(num_examples):
+      return True
+    if self.eval_every_steps is not None:
+      return step % self.eval_every_steps == 0
+    # The first step that has seen the whole of another epoch.
+    seen = step * self.batch_size
+    return seen // num_examples > (seen - self.batch_size) // num_examples
+
+  def is_save(self, step: int) -> bool:
+    """Whether a state is saved after `step` steps, evaluation or not."""
+    every = self.save_every_steps
+    return every is not None and step % every == 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainedTable:
+  """What training leaves: the best checkpoint of each row.
+
+  Attributes:
+    prompt: [R, P, H].
+    metrics: R validation results at the best step.
+    best_step: [R], steps taken when it was best; ties go to the earliest.
+    num_steps: steps taken in all.
+  """
+
+  prompt: np.ndarray
+  metrics: list[dict[str, float]]
+  best_step: np.ndarray
+  num_steps: int
+
+
+class _Run:
+  """Where a training run stands: what the state file and metrics.jsonl hold."""
+
+  def __init__(self, optimizer: OptimizerConfig, start: np.ndarray):
+    prompt = jnp.array(start)
+    num_rows = prompt.shape[0]
+    self.state = TrainState(
+        prompt=prompt, optimizer=optimizer_lib.init_rows(optimizer, prompt)
+    )
+    self.step = 0
+    self.best_prompt = np.array(start)
+    self.best_step = np.zeros(num_rows, np.int64)
+    self.best: list[dict[str, float]] = [{} for _ in range(num_rows)]
+    self._loss_sum = np.zeros(num_rows)
+    self._loss_steps = 0
+    self._pending: list[Array] = []
+    self._lines: list[dict[str, Any]] = []
+
+  def save(self, folder: pathlib.Path) -> None:
+    """Writes everything a later run needs to go on."""
+    leaves = jax.tree.leaves(self.state.optimizer)
+    arrays = {
+        "prompt": np.asarray(self.state.prompt),
+        "step": np.array(self.step),
+        "best_prompt": self.best_prompt,
+        "best_step": self.best_step,
+        "loss_sum": self._loss_sum,
+        "loss_steps": np.array(self._loss_steps),
+        **{f"optimizer/{i}": np.asarray(x) for i, x in enumerate(leaves)},
+    }
+    artifacts.save_arrays(folder / artifacts.STATE, arrays)
+
+  def restore(self, folder: pathlib.Path) -> None:
+    """Takes up the saved state, if there is one.
+
+    Raises:
+      UserError: it is damaged or belongs to a table of another shape.
+    """
+    path = folder / artifacts.STATE
+    if not path.exists():
+      return
+    arrays = artifacts.load_arrays(path)
+    expected = self.state.prompt.shape
+    found = arrays["prompt"].shape if "prompt" in arrays else None
+    require(found == expected, f"{path}: prompt", found, f"shape {expected}")
+    leaves, treedef = jax.tree.flatten(self.state.optimizer)
+    leaves = [jnp.array(arrays[f"optimizer/{i}"]) for i in range(len(leaves))]
+    self.state = TrainState(
+        prompt=jnp.array(arrays["prompt"]),
+        optimizer=jax.tree.unflatten(treedef, leaves),
+    )
+    self.step = int(arrays["step"])
+    self.best_prompt = np.array(arrays["best_prompt"])
+    self.best_step = np.array(arrays["best_step"])
+    self._loss_sum = np.array(arrays["loss_sum"])
+    self._loss_steps = int(arrays["loss_steps"])
+    # Lines written after the state was saved will be computed again.
+    lines = artifacts.read_json_lines(folder / artifacts.METRICS)
+    self._lines = [line for line in lines if line["step"] <= self.step]
+    for line in self._lines:
+      if line["step"] == self.best_step[line["row"]]:
+        self.best[line["row"]] = line["validation"]
+
+  def add_losses(self, losses: Array) -> None:
+    """Counts a step; its losses are looked at by `check_losses`."""
+    self.step += 1
+    self._pending.append(losses)
+
+  def check_losses(self, folder: pathlib.Path, seeds: Sequence[int]) -> None:
+    """Adds up the losses of the last steps.
+
+    Raises:
+      UserError: one of them is not finite; names the step.
+    """
+    first = self.step - len(self._pending) + 1
+    for step, losses in enumerate(jax.device_get(self._pending), first):
+      bad = np.flatnonzero(~np.isfinite(losses))
+      if bad.size:
+        row = int(bad[0])
+        raise UserError(
+            f"{folder}: loss of row {row} (seed {seeds[row]}) at step {step}:"
+            f" found {losses[row]}, expected a finite number; the last good"
+            " state is kept; try a smaller OptimizerConfig.learning_rate"
+        )
+      self._loss_sum += losses
+    self._loss_steps += len(self._pending)
+    self._pending = []
+
+  def mean_loss(self) -> np.ndarray:
+    """Mean loss of each row since the last evaluation: [R]."""
+    return self._loss_sum / max(self._loss_steps, 1)
+
+  def add_metrics(
+      self,
+      folder: pathlib.Path,
+      metrics: list[dict[str, float]],
+      seeds: Sequence[int],
+  ) -> None:
+    """Writes metrics.jsonl and keeps the prompts that became better."""
+    losses = self.mean_loss()
+    prompt = np.asarray(self.state.prompt)
+    for row, found in enumerate(metrics):
+      if not self.best[row] or found["score"] > self.best[row]["score"]:
+        self.best[row] = found
+        self.best_step[row] = self.step
+        self.best_prompt[row] = prompt[row]
+      self._lines.append(
+          {
+              "step": self.step,
+              "row": row,
+              "seed": seeds[row],
+              "loss": float(losses[row]),
+              "validation": found,
+          }
+      )
+    artifacts.write_json_lines(folder / artifacts.METRICS, self._lines)
+    self._loss_sum = np.zeros_like(self._loss_sum)
+    self._loss_steps = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TableTrainer:
+  """Trains every row of a table, from its start or from a saved state.
+
+  Attributes:
+    config: steps, batch size, evaluation.
+    optimizer: Adafactor's settings.
+    model: the prompted T5.
+    frozen_params: its parameters.
+    masks: [R, P] and [R, P, K].
+    rows: what each row reads.
+    evaluate: [R, P, H] -> R validation results with a `score`.
+    folder: where metrics.jsonl and the state go.
+    tensorboard: folder of the event files, if any.
+  """
+
+  config: TrainConfig
+  optimizer: OptimizerConfig
+  model: PromptedT5
+  frozen_params: Mapping
+  masks: PromptMasks
+  rows: TableRows
+  evaluate: Evaluate
+  folder: pathlib.Path
+  tensorboard: pathlib.Path | None = None
+
+  def train(self, start: np.ndarray) -> TrainedTable:
+    """Runs all steps that are left.
+
+    Args:
+      start: [R, P, H], where the prompts start if no state is saved.
+
+    Returns:
+      The best prompt of each row and its results.
+
+    Raises:
+      UserError: a loss that is not finite, or a state that does not fit.
+    """
+    run = _Run(self.optimizer, start)
+    run.restore(self.folder)
+    total = self.config.total_steps(self.rows.num_examples)
+    with progress.Reporter(
+        self.folder.name, total, self.tensorboard
+    ) as reporter:
+      while run.step < total:
+        self._step(run)
+        is_evaluation = self.config.is_evaluation(
+            run.step, self.rows.num_examples
+        )
+        save = is_evaluation or self.config.is_save(run.step)
+        if save or run.step % _CHECK_EVERY == 0:
+          run.check_losses(self.folder, self.rows.seeds)
+          loss = float(run.mean_loss().mean())
+          reporter.update(run.step, f"loss {loss:.4f}")
+        if is_evaluation:
+          self._evaluate(run, reporter)
+        if save:
+          run.save(self.folder)
+    return TrainedTable(
+        prompt=run.best_prompt,
+        metrics=run.best,
+        best_step=run.best_step,
+        num_steps=total,
+    )
+
+  def _step(self, run: _Run) -> None:
+    batch = self.rows.batch(run.step, self.config.batch_size)
+    run.state, losses = train_step(
+        run.state,
+        self.masks,
+        self.frozen_params,
+        batch,
+        jnp.asarray(self.rows.seeds, jnp.uint32),
+        jnp.asarray(run.step, jnp.int32),
+        model=self.model,
+        optimizer=self.optimizer,
+        rows_per_chunk=self.config.rows_per_chunk,
+        z_loss=self.config.z_loss,
+    )
+    run.add_losses(losses)
+
+  def _evaluate(self, run: _Run, reporter: progress.Reporter) -> None:
+    metrics = self.evaluate(run.state.prompt)
+    losses = run.mean_loss()
+    run.add_metrics(self.folder, metrics, self.rows.seeds)
+    scores = {
+        "loss": float(losses.mean()),
+        "validation": float(np.mean([found["score"] for found in metrics])),
+        "best": float(np.mean([found["score"] for found in run.best])),
+    }
+    status = ", ".join(f"{k} {v:.4g}" for k, v in scores.items())
+    reporter.update(run.step, status, force=True)
+    reporter.scalars(run.step, scores)
