@@ -128,7 +128,9 @@ def evaluate_table(
   )
   results = []
   for split, texts in zip(rows.splits, predictions, strict=True):
-    metrics = split.evaluate(texts)
+    metrics = split.compute_metrics(
+        [split.postprocess(text, i) for i, text in enumerate(texts)]
+    )
     score = float(np.mean(list(metrics.values())))
     results.append({**metrics, "score": score})
   return results

@@ -164,13 +164,12 @@ def parse_gin(
     return gin.get_configurable(experiment.ExperimentConfig)()
   except UserError:
     raise
-  except OSError as e:
-    raise UserError(f"{names}: {_one_line(e)}") from e
   except (
       AttributeError,
       ImportError,
       KeyError,
       NameError,
+      OSError,
       RuntimeError,
       SyntaxError,
       TypeError,
