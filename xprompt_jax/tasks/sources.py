@@ -8,9 +8,13 @@ nothing, and `SUPER_GLUE_DIR` counts at the time of reading. `super_glue.py` and
 """
 
 from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import logging
 import os
 import pathlib
 from typing import Any, Protocol
+import urllib.error
+import urllib.request
 
 import seqio
 import tensorflow as tf
@@ -20,6 +24,7 @@ from xprompt_jax.tasks.rows import Row, Schema
 from xprompt_jax.types import UserError
 
 SUPER_GLUE_DIR = "SUPER_GLUE_DIR"
+_REACH_SECONDS = 30
 
 
 class ReadRows(Protocol):
@@ -192,10 +197,16 @@ def _always(row: Row) -> bool:
 
 def _tfds_rows(schema: Schema, split: str) -> list[Row]:
   """Reads a split through TFDS, back in the official order."""
+  # TFDS would log what is neither an error nor of use here.
+  logging.disable(logging.WARNING)
   try:
     import tensorflow_datasets as tfds
 
-    dataset = tfds.load(schema.tfds_name, split=split, shuffle_files=False)
+    builder = tfds.builder(schema.tfds_name)
+    if not builder.is_prepared():
+      _check_reachable(builder.builder_config.data_url)
+      builder.download_and_prepare()
+    dataset = builder.as_dataset(split=split, shuffle_files=False)
     found = [_to_python(row) for row in dataset.as_numpy_iterator()]
   except Exception as error:  # Whatever a download can end in.
     reason = (str(error) or type(error).__name__).splitlines()[0]
@@ -204,5 +215,15 @@ def _tfds_rows(schema: Schema, split: str) -> list[Row]:
         f" set {SUPER_GLUE_DIR} to a folder with the official"
         f" {schema.folder}/{rows.FILES[split]}"
     ) from error
+  finally:
+    logging.disable(logging.NOTSET)
   # TFDS writes its files in the order of hashes of the ids.
   return sorted(found, key=lambda row: row["idx"])
+
+
+def _check_reachable(url: str) -> None:
+  """Raises OSError without a network; TFDS would try for minutes."""
+  request = urllib.request.Request(url, method="HEAD")
+  # An answer of any kind shows that the server is there.
+  with contextlib.suppress(urllib.error.HTTPError):
+    urllib.request.urlopen(request, timeout=_REACH_SECONDS).close()
