@@ -80,7 +80,7 @@ class RowSource(seqio.DataSource):
     del shuffle, seed, unused
     if shard_info and shard_info.num_shards > 1:
       raise ValueError("RowSource has one shard; shard the examples")
-    return to_dataset(self._read(split), f"split {split}")
+    return to_dataset(self._read(split))
 
 
 def super_glue_source(
@@ -97,13 +97,16 @@ def super_glue_source(
   """
 
   def read(split: str) -> list[Row]:
-    found = [
-        row
-        for path in files(split)
-        for row in rows.read_jsonl(path, schema, labelled=split != "test")
-    ]
-    found = found or _tfds_rows(schema, split)
-    return [row for row in found if keep.get(split, _always)(row)]
+    for path in files(split):
+      found = rows.read_jsonl(path, schema, labelled=split != "test")
+      return kept(found, split, os.fspath(path))
+    return kept(_tfds_rows(schema, split), split, schema.tfds_name)
+
+  def kept(found: list[Row], split: str, where: str) -> list[Row]:
+    found = [row for row in found if split not in keep or keep[split](row)]
+    if not found:
+      raise UserError(f"{where}: has no rows to use for the split {split}")
+    return found
 
   def files(split: str) -> list[pathlib.Path]:
     folder = os.environ.get(SUPER_GLUE_DIR)
@@ -141,7 +144,7 @@ def add_task(
 
   def to_text(dataset: tf.data.Dataset) -> tf.data.Dataset:
     found = [text(_to_python(row)) for row in dataset.as_numpy_iterator()]
-    return to_dataset(found, f"task {name}")
+    return to_dataset(found)
 
   seqio.TaskRegistry.add(
       name,
@@ -160,14 +163,8 @@ def add_task(
   )
 
 
-def to_dataset(found: list[Row], where: str) -> tf.data.Dataset:
-  """Returns rows as a dataset: text as bytes, numbers as in TFDS.
-
-  Raises:
-    UserError: there are none.
-  """
-  if not found:
-    raise UserError(f"{where}: has no rows")
+def to_dataset(found: list[Row]) -> tf.data.Dataset:
+  """Returns rows, one or more, as a dataset with TFDS's types."""
   columns = {name: [row[name] for row in found] for name in found[0]}
   return tf.data.Dataset.from_tensor_slices(
       {
@@ -188,11 +185,6 @@ def _to_python(row: Mapping[str, Any]) -> Row:
       name: value.decode("utf-8") if isinstance(value, bytes) else int(value)
       for name, value in row.items()
   }
-
-
-def _always(row: Row) -> bool:
-  del row
-  return True
 
 
 def _tfds_rows(schema: Schema, split: str) -> list[Row]:
