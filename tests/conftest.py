@@ -5,9 +5,26 @@ is called, so this file must be read before any module of it is imported.
 """
 
 import jax
-from jaxtyping import install_import_hook
+import jaxtyping
+import pytest
 
-install_import_hook("xprompt_jax", "beartype.beartype")
+# An int where a float is asked for is fine, as everywhere in Python.
+jaxtyping.install_import_hook(
+    "xprompt_jax",
+    "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
+)
 
 # [B] + [B, P] is a mistake far more often than it is meant.
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def unchecked():
+  """Annotations are not checked, as for a user.
+
+  For tests of what gin may hand over: a config's own check of a wrong type
+  must be reached.
+  """
+  jaxtyping.config.update("jaxtyping_disable", True)
+  yield
+  jaxtyping.config.update("jaxtyping_disable", False)

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from xprompt_jax.types import UserError
+from xprompt_jax.types import require, require_int, require_number
 
 _DTYPES = ("float32", "bfloat16")
 _ACTIVATIONS = ("relu", "gelu", "silu", "linear")
@@ -35,7 +35,8 @@ class T5Config:
     remat: recompute each layer in the backward pass instead of storing it.
 
   Raises:
-    UserError: a size below 1, an unknown activation or dtype.
+    UserError: a size below 1, a bias table too small to be cut in two, an
+      unknown activation or dtype, a dropout rate outside [0, 1).
   """
 
   vocab_size: int
@@ -63,32 +64,39 @@ class T5Config:
         "num_encoder_layers",
         "num_decoder_layers",
         "mlp_dim",
-        "relpos_num_buckets",
-        "relpos_max_distance",
     )
     for name in sizes:
-      value = getattr(self, name)
-      if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise UserError(
-            f"T5Config.{name}: found {value!r}, expected an integer >= 1"
-        )
-    activations = tuple(self.mlp_activations)
-    if len(activations) not in (1, 2) or any(
-        name not in _ACTIVATIONS for name in activations
-    ):
-      raise UserError(
-          f"T5Config.mlp_activations: found {self.mlp_activations!r}, expected"
-          f" one or two of {', '.join(_ACTIVATIONS)}"
-      )
+      require_int(f"T5Config.{name}", getattr(self, name), 1)
+    self._check_buckets()
+    for name in ("logits_via_embedding", "float32_attention_logits", "remat"):
+      found = getattr(self, name)
+      is_bool = isinstance(found, bool)
+      require(is_bool, f"T5Config.{name}", found, "True or False")
+    found = self.mlp_activations
+    require(
+        isinstance(found, (list, tuple))
+        and len(found) in (1, 2)
+        and all(name in _ACTIVATIONS for name in found),
+        "T5Config.mlp_activations",
+        found,
+        f"one or two of {', '.join(_ACTIVATIONS)}",
+    )
     # gin hands lists over; flax needs something hashable.
-    object.__setattr__(self, "mlp_activations", activations)
-    if self.dtype not in _DTYPES:
-      raise UserError(
-          f"T5Config.dtype: found {self.dtype!r}, expected one of"
-          f" {', '.join(_DTYPES)}"
-      )
-    if not 0.0 <= self.dropout_rate < 1.0:
-      raise UserError(
-          f"T5Config.dropout_rate: found {self.dropout_rate!r}, expected a"
-          " number in [0, 1)"
-      )
+    object.__setattr__(self, "mlp_activations", tuple(found))
+    require(
+        self.dtype in _DTYPES,
+        "T5Config.dtype",
+        self.dtype,
+        f"one of {', '.join(_DTYPES)}",
+    )
+    rate = self.dropout_rate
+    require_number("T5Config.dropout_rate", rate, 0)
+    require(rate < 1, "T5Config.dropout_rate", rate, "a number < 1")
+
+  def _check_buckets(self) -> None:
+    """Both halves of the bias table need a bucket near and a bucket far."""
+    buckets = self.relpos_num_buckets
+    require_int("T5Config.relpos_num_buckets", buckets, 4)
+    # The decoder's first half of the table holds one distance a bucket.
+    distance = self.relpos_max_distance
+    require_int("T5Config.relpos_max_distance", distance, buckets // 2 + 1)
