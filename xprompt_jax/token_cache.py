@@ -84,25 +84,33 @@ class CachedSplit:
       self, indices: Int[np.ndarray, "B"], length: int
   ) -> Int32[np.ndarray, "B T"]:
     """Returns the inputs of some examples, padded to `length`."""
-    return self._pad(self.input_ids, self.input_lengths, indices, length)
+    return self._pad(self.inputs, self.input_offsets, indices, length)
 
   def pad_targets(
       self, indices: Int[np.ndarray, "B"], length: int
   ) -> Int32[np.ndarray, "B L"]:
     """Returns the targets of some examples, padded to `length`."""
-    return self._pad(self.target_ids, self.target_lengths, indices, length)
+    return self._pad(self.targets, self.target_offsets, indices, length)
 
-  def _pad(self, ids, lengths, indices, length) -> np.ndarray:
+  def _pad(
+      self,
+      ids: np.ndarray,
+      offsets: np.ndarray,
+      indices: np.ndarray,
+      length: int,
+  ) -> np.ndarray:
+    lengths = np.diff(offsets)
     longest = int(lengths[indices].max())
     if longest > length:
       raise UserError(
           f"token cache of {self.task}, split {self.split}: holds a text of"
           f" {longest} tokens, expected at most {length}"
       )
-    padded = np.full((len(indices), length), PAD_ID, np.int32)
-    for row, index in enumerate(indices):
-      padded[row, : lengths[index]] = ids(index)
-    return padded
+    place = np.arange(length)[None, :]  # [1, T]
+    # Where an example ends earlier, whatever is read there is padded over.
+    source = np.minimum(offsets[indices][:, None] + place, len(ids) - 1)
+    inside = place < lengths[indices][:, None]
+    return np.where(inside, ids[source], PAD_ID).astype(np.int32)
 
   def check_labelled(self) -> None:
     """Refuses a split whose examples have no labels to compare with.
@@ -340,7 +348,7 @@ def _load(path: pathlib.Path) -> CachedSplit:
   )
 
 
-def _offsets(rows: Sequence[np.ndarray]) -> Int64[np.ndarray, "N+1"]:
+def _offsets(rows: Sequence[np.ndarray]) -> Int64[np.ndarray, "M"]:
   return np.cumsum([0, *map(len, rows)], dtype=np.int64)
 
 

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import os
 import pathlib
-from typing import Any, Protocol
+from typing import Any
 import urllib.error
 import urllib.request
 
@@ -27,19 +27,12 @@ SUPER_GLUE_DIR = "SUPER_GLUE_DIR"
 _REACH_SECONDS = 30
 
 
-class ReadRows(Protocol):
-  """Returns the rows of a split, in TFDS's form and in the order of `idx`."""
-
-  def __call__(self, split: str) -> list[Row]:
-    """Reads one split."""
-
-
 class RowSource(seqio.DataSource):
   """A seqio source over rows that fit into memory."""
 
   def __init__(
       self,
-      read: ReadRows,
+      read: Callable[[str], list[Row]],
       *,
       splits: Sequence[str],
       files: Callable[[str], Sequence[pathlib.Path]] = lambda split: (),
@@ -47,7 +40,7 @@ class RowSource(seqio.DataSource):
     """Makes a source; reads nothing yet.
 
     Args:
-      read: returns the rows of a split.
+      read: returns the rows of a split, in TFDS's form, ordered by `idx`.
       splits: names of the splits.
       files: the files a split is read from, for the token cache's checks.
     """
