@@ -31,3 +31,14 @@ def test_no_module_loads_tensorflow_or_starts_jax():
   done = _run("-c", _IMPORT_ALL)
   assert done.returncode == 0, done.stderr
   assert int(done.stdout) > 5
+
+
+def test_help_does_not_even_load_jax():
+  done = _run("-X", "importtime", "-m", "xprompt_jax.main", "--help")
+  assert done.returncode == 0, done.stderr
+  assert "train" in done.stdout
+  loaded = {
+      line.rpartition("|")[2].strip() for line in done.stderr.splitlines()
+  }
+  assert "argparse" in loaded
+  assert not loaded & {"jax", "flax", "tensorflow", "seqio", "numpy"}
