@@ -33,6 +33,7 @@ from xprompt_jax.vocabularies import Vocabulary
 from xprompt_jax.weights import loading
 
 ROLES = ("train", "validation", "test")
+_SPLIT_FIELDS = tuple(f"{role}_split" for role in ROLES)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,14 +69,29 @@ class TaskConfig:
   def __post_init__(self):
     require_int("TaskConfig.inputs_length", self.inputs_length, 2)
     require_int("TaskConfig.targets_length", self.targets_length, 2)
-    for name in ("name", "module", "vocabulary", "train_split"):
+    for name in ("name", "module", "vocabulary", *_SPLIT_FIELDS):
       found = getattr(self, name)
+      optional = name == "test_split"
       require(
-          isinstance(found, str) and bool(found),
+          (isinstance(found, str) and bool(found))
+          or (optional and found is None),
           f"TaskConfig.{name}",
           found,
-          "a name",
+          "a name, or None" if optional else "a name",
       )
+    require_int("TaskConfig.extra_ids", self.extra_ids, 0)
+    if self.max_examples is not None:
+      require_int("TaskConfig.max_examples", self.max_examples, 1)
+    require(
+        self.buckets is None
+        or (
+            isinstance(self.buckets, (list, tuple))
+            and all(type(length) is int for length in self.buckets)
+        ),
+        "TaskConfig.buckets",
+        self.buckets,
+        "a list of lengths",
+    )
     buckets = self.buckets or batches.default_buckets(self.inputs_length)
     batches.check_buckets(buckets, self.inputs_length)
     object.__setattr__(self, "buckets", tuple(buckets))
@@ -119,6 +135,12 @@ class ExperimentConfig:
             found,
             f"a {field.type.__name__}",
         )
+    require(
+        isinstance(self.checkpoint, str) and bool(self.checkpoint),
+        "ExperimentConfig.checkpoint",
+        self.checkpoint,
+        "a path, 'bundled' or 'random:SEED'",
+    )
     require_int("ExperimentConfig.eval_batch_size", self.eval_batch_size, 1)
     require_int("ExperimentConfig.score_batch_size", self.score_batch_size, 1)
     seeds = self.seeds

@@ -72,6 +72,24 @@ class PromptConfig:
         self.pruned_tokens,
         "zero or ignore",
     )
+    text = self.init_text
+    require(
+        isinstance(text, str)
+        or (
+            isinstance(text, (list, tuple))
+            and all(isinstance(word, str) for word in text)
+        ),
+        "PromptConfig.init_text",
+        text,
+        "a text, or a list of texts",
+    )
+    file = self.init_file
+    require(
+        file is None or (isinstance(file, str) and bool(file)),
+        "PromptConfig.init_file",
+        file,
+        "a path, or None",
+    )
     require(
         self.init not in ("class_labels", "text") or bool(self.init_text),
         "PromptConfig.init_text",
@@ -242,17 +260,22 @@ def read_prompt_file(path: str, prompt_length: int, embed_dim: int) -> dict:
       arrays = {"prompt": np.load(file, allow_pickle=False)}
     except OSError as e:
       raise UserError(f"{path}: cannot read: {e.strerror or e}") from e
-    except ValueError as e:
+    except (EOFError, ValueError) as e:
       raise UserError(f"{path}: not a whole .npy file: {e}") from e
   else:
     arrays = artifacts.load_arrays(file)
   require("prompt" in arrays, path, sorted(arrays), "an array named 'prompt'")
+  for name in ("prompt", "token_mask", "piece_mask"):
+    dtype = arrays[name].dtype if name in arrays else np.dtype(np.float32)
+    # bfloat16 is none of NumPy's own kinds.
+    real = dtype.kind in "fiub" or dtype.name == "bfloat16"
+    require(real, f"{path}: {name}", str(dtype), "numbers")
   prompt = arrays["prompt"].astype(np.float32)
   if prompt.ndim == 2:
     prompt = prompt[None]  # [P, H] -> [1, P, H]
   expected = (prompt_length, embed_dim)
   require(
-      prompt.ndim == 3 and prompt.shape[1:] == expected,
+      prompt.ndim == 3 and len(prompt) > 0 and prompt.shape[1:] == expected,
       f"{path}: prompt",
       arrays["prompt"].shape,
       f"[P, H] = {expected}",
@@ -267,6 +290,12 @@ def read_prompt_file(path: str, prompt_length: int, embed_dim: int) -> dict:
   for name in ("token_mask", "piece_mask"):
     if name in arrays:
       found[name] = arrays[name].astype(np.float32)
+      require(
+          bool(np.isin(found[name], (0.0, 1.0)).all()),
+          f"{path}: {name}",
+          "other values",
+          "only 1 (keep) and 0 (pruned)",
+      )
   return found
 
 

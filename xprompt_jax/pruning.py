@@ -58,6 +58,12 @@ class SearchConfig:
           found,
           "a list that is not empty",
       )
+      require(
+          all(found.count(value) == 1 for value in found),
+          f"SearchConfig.{name}",
+          found,
+          "each value once",
+      )
       # gin hands lists over.
       object.__setattr__(self, name, tuple(found))
     require(

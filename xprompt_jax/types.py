@@ -6,6 +6,7 @@ tokens, H embedding, K pieces per token, V vocabulary.
 """
 
 from collections.abc import Mapping
+import math
 
 from flax import struct
 from jax import Array
@@ -52,6 +53,7 @@ def require_number(
 ) -> None:
   """Raises a `UserError` unless `found` is a number not below `least`."""
   is_number = isinstance(found, (int, float)) and not isinstance(found, bool)
+  is_number = is_number and math.isfinite(found)
   above = is_number and (found > least if exclusive else found >= least)
   sign = ">" if exclusive else ">="
   require(above, name, found, f"a number {sign} {least}")

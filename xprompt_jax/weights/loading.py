@@ -121,7 +121,10 @@ def load_frozen(checkpoint: str, config: T5Config) -> Any:
   name, _, seed = checkpoint.partition(":")
   if name == "random":
     require(
-        seed.isdigit(), "CHECKPOINT", checkpoint, "a seed, as in 'random:0'"
+        seed.isascii() and seed.isdigit() and int(seed) < 2**32,
+        "CHECKPOINT",
+        checkpoint,
+        "a seed below 2**32, as in 'random:0'",
     )
     return jax.jit(_init, static_argnums=0)(config, jax.random.key(int(seed)))
   path = BUNDLED if checkpoint == "bundled" else pathlib.Path(checkpoint)
