@@ -6,7 +6,6 @@ together.
 """
 
 from collections.abc import Callable, Sequence
-from typing import cast
 
 from flax import linen as nn
 import jax
@@ -37,9 +36,7 @@ def named_param(
     axes: tuple[str, ...],
 ) -> Array:
   """Declares a parameter whose axes carry logical names for a mesh."""
-  boxed = nn.with_logical_partitioning(init, axes)
-  # Flax takes the box with the names off again, which its types do not say.
-  return cast(Array, module.param(name, boxed, shape))
+  return module.param(name, nn.with_logical_partitioning(init, axes), shape)
 
 
 class LayerNorm(nn.Module):
