@@ -16,7 +16,7 @@ import numpy as np
 from xprompt_jax.model import PromptedT5
 from xprompt_jax.prompts import masked_prompts
 from xprompt_jax.tables import TableRows
-from xprompt_jax.types import PromptMasks
+from xprompt_jax.types import AnyArray, PromptMasks
 from xprompt_jax.vocabularies import Vocabulary
 
 
@@ -51,7 +51,7 @@ def generate(
 
 
 def predict_table(
-    prompt: Float[Array, "R P H"],
+    prompt: Float[AnyArray, "R P H"],
     masks: PromptMasks,
     rows: TableRows,
     *,
@@ -100,7 +100,7 @@ def predict_table(
 
 
 def evaluate_table(
-    prompt: Float[Array, "R P H"],
+    prompt: Float[AnyArray, "R P H"],
     masks: PromptMasks,
     rows: TableRows,
     *,

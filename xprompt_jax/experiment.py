@@ -147,11 +147,11 @@ class ExperimentConfig:
     require(
         isinstance(seeds, (list, tuple))
         and len(seeds) > 0
-        and all(type(s) is int and s >= 0 for s in seeds)
+        and all(type(s) is int and 0 <= s < 2**32 for s in seeds)
         and len(set(seeds)) == len(seeds),
         "ExperimentConfig.seeds",
         seeds,
-        "a list of different integers >= 0",
+        "a list of different integers in [0, 2**32)",
     )
     object.__setattr__(self, "seeds", tuple(seeds))
     self.prompt.check_embed_dim(self.model.emb_dim)

@@ -4,12 +4,11 @@ Masks are float32, 1 keep and 0 pruned, because scores are derivatives with
 respect to them. `pruning.py` decides which entries become 0.
 """
 
-from jax import Array
 import jax.numpy as jnp
 from jaxtyping import Float
 import numpy as np
 
-from xprompt_jax.types import PromptMasks
+from xprompt_jax.types import AnyArray, PromptMasks
 
 
 def full_masks(
@@ -31,7 +30,7 @@ def full_masks(
   )
 
 
-def expand(masks: PromptMasks, embed_dim: int) -> Float[Array, "*R P H"]:
+def expand(masks: PromptMasks, embed_dim: int) -> Float[AnyArray, "*R P H"]:
   """One factor for each prompt entry: gamma x zeta of the paper's equation 6.
 
   Args:
@@ -47,8 +46,8 @@ def expand(masks: PromptMasks, embed_dim: int) -> Float[Array, "*R P H"]:
 
 
 def apply_masks(
-    prompt: Float[Array, "*R P H"], masks: PromptMasks
-) -> Float[Array, "*R P H"]:
+    prompt: Float[AnyArray, "*R P H"], masks: PromptMasks
+) -> Float[AnyArray, "*R P H"]:
   """Multiplies a prompt by its masks: pruned entries are exactly zero.
 
   Args:

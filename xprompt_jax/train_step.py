@@ -12,7 +12,7 @@ from flax import struct
 import jax
 from jax import Array
 import jax.numpy as jnp
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt
 
 from xprompt_jax import masks as masks_lib
 from xprompt_jax import optimizer as optimizer_lib
@@ -25,7 +25,7 @@ from xprompt_jax.types import Batch, PromptMasks
 class TrainState:
   """The leaves that training changes."""
 
-  prompt: Array  # [R, P, H]
+  prompt: Any  # Array [R, P, H]
   optimizer: Any  # Adafactor's state, leaves [R, ...]
 
 
@@ -75,7 +75,7 @@ def table_gradients(
     masks: PromptMasks,
     frozen_params: Mapping,
     batch: Batch,
-    seeds: Int[Array, "R"],
+    seeds: UInt[Array, "R"],
     step: Int[Array, ""],
     *,
     model: PromptedT5,
@@ -124,7 +124,7 @@ def train_step(
     masks: PromptMasks,
     frozen_params: Mapping,
     batch: Batch,
-    seeds: Int[Array, "R"],
+    seeds: UInt[Array, "R"],
     step: Int[Array, ""],
     *,
     model: PromptedT5,

@@ -7,14 +7,18 @@ tokens, H embedding, K pieces per token, V vocabulary.
 
 from collections.abc import Mapping
 import math
+from typing import Any
 
 from flax import struct
 from jax import Array
 import numpy as np
 
+# Where both JAX's arrays and NumPy's are welcome.
+AnyArray = Array | np.ndarray
+
 # T5X's keys: encoder_input_tokens [B, T], decoder_input_tokens [B, L],
 # decoder_target_tokens [B, L], decoder_loss_weights [B, L].
-Batch = Mapping[str, Array | np.ndarray]
+Batch = Mapping[str, AnyArray]
 
 
 class UserError(Exception):
@@ -32,8 +36,9 @@ class PromptMasks:
   A piece mask is 0 wherever its token's mask is.
   """
 
-  token_mask: Array  # [R, P], the paper's gamma
-  piece_mask: Array  # [R, P, K], the paper's zeta
+  # Any: JAX fills pytrees with tracers, shapes and placeholders as well.
+  token_mask: Any  # Array [R, P], the paper's gamma
+  piece_mask: Any  # Array [R, P, K], the paper's zeta
 
 
 def require(condition: bool, name: str, found: object, expected: str) -> None:
@@ -49,7 +54,7 @@ def require_int(name: str, found: object, least: int) -> None:
 
 
 def require_number(
-    name: str, found: object, least: float, *, exclusive: bool = False
+    name: str, found: object, least: int | float, *, exclusive: bool = False
 ) -> None:
   """Raises a `UserError` unless `found` is a number not below `least`."""
   is_number = isinstance(found, (int, float)) and not isinstance(found, bool)

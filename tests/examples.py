@@ -1,0 +1,131 @@
+"""Small models and splits that several tests use."""
+
+import functools
+
+import jax
+import numpy as np
+
+from xprompt_jax import vocabularies
+from xprompt_jax.model import PromptedT5
+from xprompt_jax.t5.config import T5Config
+from xprompt_jax.tables import TableRows
+from xprompt_jax.tasks import mini_language
+from xprompt_jax.token_cache import CachedSplit
+from xprompt_jax.types import PromptMasks
+from xprompt_jax.weights import bundled, loading
+
+# Every axis another size: R 2, P 5, K 4, H 12, V 37.
+TINY = T5Config(
+    vocab_size=37,
+    emb_dim=12,
+    num_heads=3,
+    head_dim=5,
+    num_encoder_layers=2,
+    num_decoder_layers=1,
+    mlp_dim=17,
+)
+TINY_P, TINY_K = 5, 4
+BUCKETS = (8, 16, 32)
+BUNDLED_EXTRA_IDS = 32
+
+
+@functools.cache
+def tiny_params():
+  return loading.load_frozen("random:3", TINY)
+
+
+def make_split(inputs, targets, task="tiny") -> CachedSplit:
+  """A split of given ids, EOS included; metrics compare text with text."""
+
+  def offsets(rows):
+    return np.cumsum([0, *map(len, rows)]).astype(np.int64)
+
+  return CachedSplit(
+      task=task,
+      split="train",
+      inputs=np.concatenate(inputs).astype(np.int32),
+      input_offsets=offsets(inputs),
+      targets=np.concatenate(targets).astype(np.int32),
+      target_offsets=offsets(targets),
+      examples=[
+          {"id": i, "target": "", "fields": {}} for i in range(len(inputs))
+      ],
+      info={
+          "postprocessor": None,
+          "metrics": [
+              {
+                  "function": "xprompt_jax.tasks.metrics:accuracy",
+                  "kwargs": {},
+              }
+          ],
+          "arrays_sha256": "",
+          "examples_sha256": "",
+          "num_unlabelled": 0,
+      },
+  )
+
+
+def tiny_split(num_examples: int, seed: int = 0) -> CachedSplit:
+  """Random ids: inputs of 3 to 7 tokens and targets of 1 to 3, plus EOS."""
+  rng = np.random.default_rng(seed)
+
+  def text(least, most):
+    length = rng.integers(least, most + 1)
+    return [*rng.integers(3, TINY.vocab_size, length).tolist(), 1]
+
+  return make_split(
+      [text(3, 7) for _ in range(num_examples)],
+      [text(1, 3) for _ in range(num_examples)],
+  )
+
+
+def rows_of(split: CachedSplit, seeds=(0,)) -> TableRows:
+  return TableRows(
+      seeds=tuple(seeds),
+      splits=(split,) * len(seeds),
+      buckets=BUCKETS,
+      targets_length=4,
+  )
+
+
+def random_prompt(rows: int, length: int, embed_dim: int, seed: int = 0):
+  key = jax.random.key(seed)
+  return jax.random.normal(key, (rows, length, embed_dim))
+
+
+def random_masks(rows: int, length: int, pieces: int, seed: int = 0):
+  """Masks with some tokens and some pieces of the kept ones pruned."""
+  rng = np.random.default_rng(seed)
+  token = (rng.random((rows, length)) < 0.7).astype(np.float32)
+  token[:, 0] = 1.0
+  piece = (rng.random((rows, length, pieces)) < 0.7).astype(np.float32)
+  piece[:, 0, 0] = 1.0
+  return PromptMasks(token_mask=token, piece_mask=piece * token[..., None])
+
+
+TINY_MODEL = PromptedT5(t5_config=TINY)
+
+
+@functools.cache
+def bundled_model():
+  """The bundled T5 and its parameters."""
+  config = bundled.bundled_config()
+  params = loading.load_frozen("bundled", config)
+  return PromptedT5(t5_config=config), params
+
+
+@functools.cache
+def bundled_vocabulary():
+  return vocabularies.load_vocabulary("bundled", BUNDLED_EXTRA_IDS)
+
+
+@functools.cache
+def bundled_split(task: str, num_examples: int) -> CachedSplit:
+  """The first training rows of a mini task, tokenised without TensorFlow."""
+  vocabulary = bundled_vocabulary()
+  inputs, targets = [], []
+  for row in mini_language.rows(task, "train")[:num_examples]:
+    source, target = mini_language.model_text(task, row)
+    inputs.append([*vocabulary.encode(source), vocabulary.eos_id])
+    targets.append([*vocabulary.encode(target), vocabulary.eos_id])
+  return make_split(inputs, targets, task)
