@@ -43,11 +43,6 @@ def _run_facts(experiment: Experiment) -> dict[str, Any]:
   }
 
 
-def _write_if_missing(path: pathlib.Path, text: str) -> None:
-  if not path.exists():
-    artifacts.write_text(path, text)
-
-
 def train(
     config: ExperimentConfig, workdir: pathlib.Path, gin_config: str
 ) -> None:
@@ -61,13 +56,15 @@ def train(
   experiment = load_experiment(config, workdir)
   facts = _run_facts(experiment)
   path = workdir / artifacts.RUN
-  if path.exists():
+  # Until a stage has begun, WORKDIR may still take another config.
+  begun = (workdir / artifacts.TUNE / artifacts.STARTED).exists()
+  if begun and path.exists():
     old = artifacts.read_json(path)
     key = "frozen_params"
     artifacts.check_config(path, {key: old.get(key)}, {key: facts[key]})
   else:
     artifacts.write_json(path, facts)
-  _write_if_missing(workdir / artifacts.CONFIG, gin_config)
+    artifacts.write_text(workdir / artifacts.CONFIG, gin_config)
   summary = search.run_experiment(experiment)
   report.print_summary(summary, workdir)
 
@@ -102,7 +99,9 @@ def _load_prompts(
     shape, expected = getattr(masks, name).shape, getattr(full, name).shape
     if shape != expected:
       raise UserError(f"{path}: {name}: found {shape}, expected {expected}")
-  return prompt, masks, path
+  # A pruned token has no pieces, whatever a file says.
+  piece_mask = masks.piece_mask * masks.token_mask[..., None]
+  return prompt, masks.replace(piece_mask=piece_mask), path
 
 
 def evaluate(

@@ -9,11 +9,15 @@ inside functions, so that `--help` answers at once.
 import argparse
 from collections.abc import Sequence
 import contextlib
+import dataclasses
+import difflib
 import importlib.util  # gin uses importlib.util without importing it. # noqa: F401
 import logging
 import os
 import pathlib
+import re
 import sys
+import tokenize
 from typing import Any, NoReturn
 
 _GIN_FOLDER = pathlib.Path(__file__).parent / "gin"
@@ -24,6 +28,9 @@ _COMMANDS = {
     "score": "write the importance scores of a prompt",
     "cache": "tokenise a task's splits, for machines without TensorFlow",
 }
+
+
+_VALUES = "10, 0.5, 'text', (1, 2), True or None"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -39,7 +46,7 @@ def _build_parser() -> _Parser:
       description="Prompt tuning and XPrompt for T5 models, in JAX.",
       allow_abbrev=False,
   )
-  commands = parser.add_subparsers(dest="command", required=True)
+  commands = parser.add_subparsers(dest="command", metavar="COMMAND")
   for name, help_text in _COMMANDS.items():
     command = commands.add_parser(
         name, help=help_text, description=help_text, allow_abbrev=False
@@ -47,7 +54,6 @@ def _build_parser() -> _Parser:
     command.add_argument(
         "--gin_file",
         action="append",
-        required=True,
         help="gin file; looked for in the current folder, in"
         " --gin_search_paths, then in the packaged gin/ (repeatable)",
     )
@@ -85,19 +91,40 @@ def _parse_arguments(
     argv: Sequence[str],
 ) -> tuple[argparse.Namespace, list[str]]:
   """Splits `--gin.NAME=VALUE` from the flags: they become gin bindings."""
+  parser = _build_parser()
   bindings, rest = [], []
   for argument in argv:
-    if argument.startswith("--gin.") and "=" in argument:
+    if not argument.startswith("--gin."):
+      rest.append(argument)
+    elif "=" in argument:
       bindings.append(argument.removeprefix("--gin."))
     else:
-      rest.append(argument)
-  return _build_parser().parse_args(rest), bindings
+      parser.error(f"{argument}: found no value, expected {argument}=VALUE")
+  arguments, unknown = parser.parse_known_args(rest)
+  if arguments.command is None and not unknown:
+    parser.error(f"found no command, expected one of {', '.join(_COMMANDS)}")
+  if unknown:
+    near = difflib.get_close_matches(
+        unknown[0].partition("=")[0],
+        [f"--{name}" for name in vars(arguments)],
+    )
+    hint = f", expected one such as {near[0]}" if near else ""
+    parser.error(f"{unknown[0]}: found no such flag{hint}")
+  if not arguments.gin_file:
+    parser.error("--gin_file: found none, expected a gin file")
+  return arguments, bindings
 
 
-def _one_line(error: BaseException) -> str:
-  # gin adds the call in which a config refused its fields.
-  message = str(error).partition("\n  In call to configurable")[0]
-  return " ".join(message.split())
+def _one_line(text: object) -> str:
+  return " ".join(str(text).split())
+
+
+def _macros() -> dict[str, str]:
+  """The macros of the gin files read so far, with their values as text."""
+  import gin
+
+  pattern = re.compile(r"^([A-Za-z_]\w*) = (.*)$", re.MULTILINE)
+  return dict(pattern.findall(gin.config_str(max_line_length=10_000)))
 
 
 def _check_macros(bindings: Sequence[str]) -> None:
@@ -105,21 +132,91 @@ def _check_macros(bindings: Sequence[str]) -> None:
 
   gin would take a misspelt macro for a new one and go on.
   """
-  import gin
-
   from xprompt_jax.types import UserError
 
+  macros = _macros()
   for binding in bindings:
     name = binding.partition("=")[0].strip()
-    if "." in name or "/" in name:
+    if "." in name or "/" in name or name in macros:
       continue
-    try:
-      gin.query_parameter(f"{name}/gin.macro.value")
-    except ValueError as e:
-      raise UserError(
-          f"--gin.{name}: found no such macro in the gin files, expected one"
-          " they define, or MODULE.CLASS.PARAMETER"
-      ) from e
+    near = difflib.get_close_matches(name, macros, cutoff=0.5)
+    hint = f" such as {near[0]}" if near else ""
+    raise UserError(
+        f"--gin.{name}: found no such macro in the gin files, expected one of"
+        f" theirs{hint}, or CLASS.PARAMETER"
+    )
+
+
+def _config_parameters() -> dict[str, list[str]]:
+  """The parameters of each config class that gin can bind, by its name."""
+  from xprompt_jax import experiment
+
+  root = experiment.ExperimentConfig
+  classes = [root, *(f.type for f in dataclasses.fields(root))]
+  return {
+      c.__name__: [f.name for f in dataclasses.fields(c)]
+      for c in classes
+      if isinstance(c, type) and dataclasses.is_dataclass(c)
+  }
+
+
+def _explain_name(text: str) -> str | None:
+  """What gin says of a name it does not know, as found and expected."""
+  if m := re.match(r"Configurable '(.+?)' doesn't have a .* '(.+?)'", text):
+    known = _config_parameters().get(m[1].rpartition(".")[2], [])
+    expected = f", expected one of {', '.join(known)}" if known else ""
+    return f"found no parameter {m[2]!r} of {m[1]}{expected}"
+  if m := re.match(r"No configurable matching (?:reference )?'@?(.+?)'", text):
+    known = ", ".join(_config_parameters())
+    return f"found no class {m[1]!r}, expected one of {known}"
+  if m := re.match(r"No bindings specified for '(.+?)/gin.macro'", text):
+    return f"found no macro {m[1]!r}, expected the gin files to set %{m[1]}"
+  if m := re.match(r"No module named '(.+?)'", text):
+    return f"found no Python module {m[1]!r}, expected one that is installed"
+  return None
+
+
+def _explain(error: Exception, source: str) -> str:
+  """One line for what gin refuses: where, what was found, what was expected.
+
+  Args:
+    error: as gin raised it.
+    source: the flag that was being read.
+  """
+  text = _one_line(error)
+  if m := re.search(r'In file "(.+?)", line (\d+)', text):
+    source = f"{m[1]}, line {m[2]}"
+  if m := re.match(r"Unable to open file: (.+?)\. Searched", text):
+    recipes = sorted(path.name for path in _GIN_FOLDER.glob("*.gin"))
+    return (
+        f"{source}: found no file {m[1]}, expected a path, a file in"
+        f" --gin_search_paths, or one of {', '.join(recipes)}"
+    )
+  if "set to `%gin.REQUIRED`" in text:
+    missing = [k for k, v in _macros().items() if v == "%gin.REQUIRED"]
+    return (
+        f"{', '.join(missing) or source}: found no value, expected a gin file"
+        " that sets it, or --gin.NAME=VALUE"
+    )
+  if isinstance(error, tokenize.TokenError):
+    return f"{source}: found a bracket that is not closed, expected NAME=VALUE"
+  if isinstance(error, SyntaxError):
+    if error.filename:
+      source = f"{error.filename}, line {error.lineno}: {error.text!r}"
+    return (
+        f"{source}: found no Python value, expected NAME=VALUE with {_VALUES}"
+    )
+  if "ExperimentConfig'> in the Gin registry" in text or (
+      isinstance(error, TypeError) and "missing" in text
+  ):
+    return (
+        f"{source}: found no whole configuration, expected a recipe that"
+        " includes xprompt.gin, a file of models/ and one of tasks/"
+    )
+  if explained := _explain_name(text):
+    return f"{source}: {explained}"
+  # gin adds the call in which a config refused its fields.
+  return f"{source}: {text.partition(' In call to configurable')[0]}"
 
 
 def parse_gin(
@@ -174,8 +271,9 @@ def parse_gin(
       SyntaxError,
       TypeError,
       ValueError,
+      tokenize.TokenError,
   ) as e:
-    raise UserError(f"{names}: {_one_line(e)}") from e
+    raise UserError(_explain(e, names)) from e
   finally:
     logging.disable(logging.NOTSET)
 
@@ -183,10 +281,19 @@ def parse_gin(
 def _prompt_file() -> str | None:
   import gin
 
+  from xprompt_jax.types import require
+
   try:
-    return gin.query_parameter("PROMPT_FILE/gin.macro.value")
+    found = gin.query_parameter("PROMPT_FILE/gin.macro.value")
   except ValueError:
     return None
+  require(
+      found is None or (isinstance(found, str) and bool(found)),
+      "PROMPT_FILE",
+      found,
+      "a path, or None",
+  )
+  return found
 
 
 def _run(arguments: argparse.Namespace, bindings: Sequence[str]) -> None:
@@ -229,17 +336,30 @@ def main(argv: Sequence[str] | None = None) -> int:
 
   try:
     _run(arguments, bindings)
+    sys.stdout.flush()
   except UserError as e:
-    print(f"t5x: {_one_line(e)}", file=sys.stderr)
+    # A config refused its fields while gin built it.
+    message = str(e).partition("\n  In call to configurable")[0]
+    print(f"t5x: {_one_line(message)}", file=sys.stderr)
     return 2
   except KeyboardInterrupt:
     print("t5x: stopped; the same command goes on from here", file=sys.stderr)
     return 130
   except BrokenPipeError:
     # The reader of a pipe went away.
-    with contextlib.suppress(OSError):
-      os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _discard_output()
+  except OSError as e:
+    _discard_output()
+    name = e.filename or "standard output"
+    print(f"t5x: {name}: {e.strerror or _one_line(e)}", file=sys.stderr)
+    return 2
   return 0
+
+
+def _discard_output() -> None:
+  """Keeps Python from writing what is left of standard output at exit."""
+  with contextlib.suppress(OSError, ValueError):
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -34,6 +34,9 @@ from xprompt_jax.types import (
 
 # Losses are fetched in blocks: a fetch each step would stall an accelerator.
 _CHECK_EVERY = 20
+_KEPT = (
+    "the last good state is kept; try a smaller OptimizerConfig.learning_rate"
+)
 
 Evaluate = Callable[[Array], list[dict[str, float]]]
 
@@ -190,7 +193,8 @@ class _Run:
     """Adds up the losses of the last steps.
 
     Raises:
-      UserError: one of them is not finite; names the step.
+      UserError: one of them, or the prompt they led to, is not finite; names
+        the step.
     """
     first = self.step - len(self._pending) + 1
     for step, losses in enumerate(jax.device_get(self._pending), first):
@@ -199,12 +203,24 @@ class _Run:
         row = int(bad[0])
         raise UserError(
             f"{folder}: loss of row {row} (seed {seeds[row]}) at step {step}:"
-            f" found {losses[row]}, expected a finite number; the last good"
-            " state is kept; try a smaller OptimizerConfig.learning_rate"
+            f" found {losses[row]}, expected a finite number; {_KEPT}"
         )
       self._loss_sum += losses
     self._loss_steps += len(self._pending)
     self._pending = []
+    self._check_prompt(folder, seeds)
+
+  def _check_prompt(self, folder: pathlib.Path, seeds: Sequence[int]) -> None:
+    """Looks at what the last step left: its loss is that of the one before."""
+    finite = np.isfinite(np.asarray(self.state.prompt)).all(axis=(1, 2))
+    bad = np.flatnonzero(~finite)
+    if bad.size:
+      row = int(bad[0])
+      raise UserError(
+          f"{folder}: prompt of row {row} (seed {seeds[row]}) at step"
+          f" {self.step}: found NaN or infinity, expected finite numbers;"
+          f" {_KEPT}"
+      )
 
   def mean_loss(self) -> np.ndarray:
     """Mean loss of each row since the last evaluation: [R]."""
@@ -280,7 +296,7 @@ class TableTrainer:
     run.restore(self.folder)
     total = self.config.total_steps(self.rows.num_examples)
     with progress.Reporter(
-        self.folder.name, total, self.tensorboard
+        self.folder.name, total, self.tensorboard, run.step
     ) as reporter:
       while run.step < total:
         self._step(run)
@@ -291,7 +307,7 @@ class TableTrainer:
         if save or run.step % _CHECK_EVERY == 0:
           run.check_losses(self.folder, self.rows.seeds)
           loss = float(run.mean_loss().mean())
-          reporter.update(run.step, f"loss {loss:.4f}")
+          reporter.update(run.step, {"loss": loss})
         if is_evaluation:
           self._evaluate(run, reporter)
         if save:
@@ -328,6 +344,5 @@ class TableTrainer:
         "validation": float(np.mean([found["score"] for found in metrics])),
         "best": float(np.mean([found["score"] for found in run.best])),
     }
-    status = ", ".join(f"{k} {v:.4g}" for k, v in scores.items())
-    reporter.update(run.step, status, force=True)
+    reporter.update(run.step, scores, result=True)
     reporter.scalars(run.step, scores)
