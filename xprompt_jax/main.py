@@ -187,7 +187,7 @@ def _explain(error: Exception, source: str) -> str:
   if m := re.search(r'In file "(.+?)", line (\d+)', text):
     source = f"{m[1]}, line {m[2]}"
   if m := re.match(r"Unable to open file: (.+?)\. Searched", text):
-    recipes = sorted(path.name for path in _GIN_FOLDER.glob("*.gin"))
+    recipes = sorted(path.name for path in _GIN_FOLDER.glob("xprompt_*.gin"))
     return (
         f"{source}: found no file {m[1]}, expected a path, a file in"
         f" --gin_search_paths, or one of {', '.join(recipes)}"
@@ -202,7 +202,8 @@ def _explain(error: Exception, source: str) -> str:
     return f"{source}: found a bracket that is not closed, expected NAME=VALUE"
   if isinstance(error, SyntaxError):
     if error.filename:
-      source = f"{error.filename}, line {error.lineno}: {error.text!r}"
+      line = (error.text or "").strip()
+      source = f"{error.filename}, line {error.lineno}: {line!r}"
     return (
         f"{source}: found no Python value, expected NAME=VALUE with {_VALUES}"
     )
