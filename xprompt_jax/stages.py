@@ -17,7 +17,7 @@ from xprompt_jax import artifacts, prompts, pruning, scoring
 from xprompt_jax import masks as masks_lib
 from xprompt_jax.experiment import Experiment
 from xprompt_jax.trainer import TableTrainer
-from xprompt_jax.types import PromptMasks
+from xprompt_jax.types import PromptMasks, require
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -252,6 +252,12 @@ def run_score(
         model=experiment.model,
         frozen_params=experiment.frozen_params,
         batch_size=experiment.config.score_batch_size,
+    )
+    require(
+        bool(np.isfinite(token_scores).all() and np.isfinite(piece_scores).all()),
+        f"{folder}: importance scores",
+        "NaN or infinity",
+        "finite numbers; try a smaller OptimizerConfig.learning_rate",
     )
     artifacts.save_arrays(
         folder / artifacts.SCORES,
