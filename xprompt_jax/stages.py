@@ -254,7 +254,9 @@ def run_score(
         batch_size=experiment.config.score_batch_size,
     )
     require(
-        bool(np.isfinite(token_scores).all() and np.isfinite(piece_scores).all()),
+        bool(
+            np.isfinite(token_scores).all() and np.isfinite(piece_scores).all()
+        ),
         f"{folder}: importance scores",
         "NaN or infinity",
         "finite numbers; try a smaller OptimizerConfig.learning_rate",
