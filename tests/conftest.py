@@ -28,3 +28,21 @@ def unchecked():
   jaxtyping.config.update("jaxtyping_disable", True)
   yield
   jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory):
+  """WORKDIR of a whole run of `command_line.TINY`; not to be written in."""
+  from tests import command_line
+
+  workdir = tmp_path_factory.mktemp("tiny") / "run"
+  assert (
+      command_line.run("train", *command_line.TINY, f"--workdir={workdir}") == 0
+  )
+  return workdir
+
+
+@pytest.fixture(scope="session")
+def tiny_cache(tiny_run):
+  """The token cache of that run."""
+  return tiny_run / "cache"

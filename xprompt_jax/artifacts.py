@@ -17,7 +17,7 @@ import numpy as np
 import safetensors
 from safetensors import numpy as safetensors_numpy
 
-from xprompt_jax.types import UserError
+from xprompt_jax.types import AnyArray, UserError
 
 RESULT = "result.json"
 RUN = "run.json"
@@ -118,7 +118,7 @@ def read_json_lines(path: pathlib.Path) -> list[dict[str, Any]]:
   return [json.loads(line) for line in lines]
 
 
-def digest_arrays(arrays: Mapping[str, np.ndarray]) -> str:
+def digest_arrays(arrays: Mapping[str, AnyArray]) -> str:
   """sha256 over the names, dtypes, shapes and contents of arrays, by name."""
   digest = hashlib.sha256()
   for name in sorted(arrays):

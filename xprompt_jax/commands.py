@@ -101,7 +101,8 @@ def _load_prompts(
       raise UserError(f"{path}: {name}: found {shape}, expected {expected}")
   # A pruned token has no pieces, whatever a file says.
   piece_mask = masks.piece_mask * masks.token_mask[..., None]
-  return prompt, masks.replace(piece_mask=piece_mask), path
+  masks = PromptMasks(token_mask=masks.token_mask, piece_mask=piece_mask)
+  return prompt, masks, path
 
 
 def evaluate(

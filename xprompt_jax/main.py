@@ -167,8 +167,8 @@ def _explain_name(text: str) -> str | None:
     expected = f", expected one of {', '.join(known)}" if known else ""
     return f"found no parameter {m[2]!r} of {m[1]}{expected}"
   if m := re.match(r"No configurable matching (?:reference )?'@?(.+?)'", text):
-    known = ", ".join(_config_parameters())
-    return f"found no class {m[1]!r}, expected one of {known}"
+    classes = ", ".join(_config_parameters())
+    return f"found no class {m[1]!r}, expected one of {classes}"
   if m := re.match(r"No bindings specified for '(.+?)/gin.macro'", text):
     return f"found no macro {m[1]!r}, expected the gin files to set %{m[1]}"
   if m := re.match(r"No module named '(.+?)'", text):

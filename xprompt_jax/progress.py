@@ -7,6 +7,7 @@ are written by `artifacts.py`.
 from collections.abc import Mapping
 import contextlib
 import pathlib
+import socket
 import sys
 import time
 
@@ -20,8 +21,8 @@ from rich.progress import (
 )
 from rich.table import Column
 from tensorboardX import summary
-from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import event_pb2
+from tensorboardX.record_writer import RecordWriter
 
 from xprompt_jax.types import UserError
 
@@ -70,7 +71,7 @@ class Reporter:
     self._total = total
     self._first = first
     self._folder = tensorboard
-    self._writer: EventsWriter | None = None
+    self._writer: RecordWriter | None = None
     self._values: dict[str, float] = {}
     self._started = time.monotonic()
     self._last_line = float("-inf")
@@ -144,17 +145,19 @@ class Reporter:
     folder = self._folder / self._name
     try:
       # tensorboardX's SummaryWriter writes in a thread, where a full disk would
-      # block the run; its event file can be written directly.
+      # block the run; its records can be written without.
       if self._writer is None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._writer = EventsWriter(str(folder / "events"))
+        name = f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}"
+        self._writer = RecordWriter(str(folder / name))
+        _write(self._writer, file_version="brain.Event:2")
       for name, value in values.items():
-        event = event_pb2.Event(
-            wall_time=time.time(),
-            step=step,
-            summary=summary.scalar(name, value),
-        )
-        self._writer.write_event(event)
+        _write(self._writer, step=step, summary=summary.scalar(name, value))
       self._writer.flush()
     except OSError as e:
       raise UserError(f"{folder}: cannot write: {e.strerror or e}") from e
+
+
+def _write(writer: RecordWriter, **fields) -> None:
+  event = event_pb2.Event(wall_time=time.time(), **fields)
+  writer.write(event.SerializeToString())

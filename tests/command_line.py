@@ -1,0 +1,37 @@
+"""A run so small that tests of the command line can afford it."""
+
+import gin
+
+from xprompt_jax import main
+
+# R 2, P 4, K 8, H 32, 12 examples a split.
+TINY = (
+    "--gin_file=xprompt_demo.gin",
+    "--gin.CHECKPOINT='random:0'",
+    "--gin.T5Config.emb_dim=32",
+    "--gin.T5Config.mlp_dim=48",
+    "--gin.T5Config.num_heads=2",
+    "--gin.T5Config.head_dim=8",
+    "--gin.T5Config.num_encoder_layers=1",
+    "--gin.T5Config.num_decoder_layers=1",
+    "--gin.TaskConfig.max_examples=12",
+    "--gin.PROMPT_LENGTH=4",
+    "--gin.NUM_PIECES=8",
+    "--gin.SEEDS=(0, 5)",
+    "--gin.BATCH_SIZE=3",
+    "--gin.NUM_STEPS=2",
+    "--gin.EVAL_EVERY_STEPS=1",
+    "--gin.TOKEN_RATIOS=(0.5,)",
+    "--gin.PIECE_RATIOS=(0.25,)",
+)
+
+
+def run(*arguments) -> int:
+  """`t5x` in this process: its exit status."""
+  gin.clear_config()
+  try:
+    return main.main([str(argument) for argument in arguments])
+  except SystemExit as e:  # argparse ends this way.
+    return e.code
+  finally:
+    gin.clear_config()

@@ -1,0 +1,169 @@
+"""The table that ends a run, and what it says of XPrompt."""
+
+import pathlib
+
+import pytest
+import rich.console
+
+from xprompt_jax import report
+
+
+def _rows(validation, test, tokens, pieces, parameters, metrics=("accuracy",)):
+  rows = []
+  for seed, scores in enumerate(zip(validation, test, strict=True)):
+    row = {
+        "seed": seed,
+        "kept_tokens": tokens[seed],
+        "kept_pieces": pieces[seed],
+        "tunable_parameters": parameters[seed],
+    }
+    for split, score in zip(("validation", "test"), scores, strict=True):
+      if score is not None:
+        row[split] = {**dict.fromkeys(metrics, score), "score": score}
+    rows.append(row)
+  return rows
+
+
+def _summary(tuned, xprompt, *, tests=True, metrics=("accuracy",)):
+  """A summary of three seeds or fewer, validation being half of test."""
+  half = [score / 2 for score in tuned], [score / 2 for score in xprompt]
+  if not tests:
+    tuned = xprompt = (None,) * len(tuned)
+  n = len(tuned)
+  no_prompt = _rows([0.0], tuned[:1], [0], [0], [0], metrics)
+  no_prompt[0]["seed"] = None
+  kept = [14, 8, 14][:n], [157, 64, 157][:n], [1256, 512, 1256][:n]
+  methods = {
+      "no_prompt": no_prompt,
+      "prompt_tuning": _rows(
+          half[0], tuned, [20] * n, [320] * n, [2560] * n, metrics
+      ),
+      "xprompt": _rows(half[1], xprompt, *kept, metrics),
+  }
+  counts = {"train": 2000, "validation": 200, "test": 400}
+  if not tests:
+    del counts["test"]
+  return {
+      "task": "mini_boolq",
+      "num_examples": counts,
+      "methods": [{"method": k, "rows": v} for k, v in methods.items()],
+      "tickets_tried": 54,
+      "seconds": {"evaluate": 8.4, "tune": 95.7},
+  }
+
+
+def test_printed_summary(capsys, monkeypatch):
+  monkeypatch.setenv("COLUMNS", "80")
+  summary = _summary([80.0, 82.0, 81.0], [85.0, 82.0, 88.0])
+  report.print_summary(summary, pathlib.Path("runs/demo"))
+  lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+  assert lines == [
+      "mini_boolq: 3 seeds, mean ± standard deviation",
+      "method         val accuracy  test accuracy      tokens    pieces"
+      "  parameters",
+      "─" * 76,
+      "no prompt              0.00          80.00           0         0"
+      "           0",
+      "prompt tuning  40.50 ± 0.50   81.00 ± 1.00          20       320"
+      "        2560",
+      "XPrompt        42.50 ± 1.50   85.00 ± 3.00  12.0 ± 3.5  126 ± 54"
+      "  1008 ± 430",
+      "",
+      "XPrompt minus prompt tuning on test accuracy: +4.00 ± 3.61 over 3 seeds"
+      " (better",
+      "in 2, worse in 0): no clear difference.",
+      "Trained and scored on 2000 examples; of each seed the checkpoint and"
+      " the ticket",
+      "with the best score on validation (200 examples) were taken. Test (400"
+      " examples)",
+      "was looked at once, at the end.",
+      "Time: 2 min (evaluate 8 s, tune 96 s).",
+      "",
+      "runs/demo/result.json: this summary",
+      "runs/demo/tickets.jsonl: all 54 tickets tried",
+      "runs/demo/rewind/prompt.safetensors: XPrompt, with its masks",
+      "runs/demo/tune/prompt.safetensors: the tuned prompts",
+      "runs/demo/tensorboard: curves, for `tensorboard --logdir`",
+  ]
+
+
+@pytest.mark.parametrize("tests", [False, True])
+@pytest.mark.parametrize(
+    "metrics", [("accuracy",), ("mean_3class_f1", "accuracy")]
+)
+def test_no_table_is_wider_than_80_columns(tests, metrics):
+  summary = _summary(
+      [100.0, 82.25, 81.0], [85.5, 100.0, 7.25], tests=tests, metrics=metrics
+  )
+  tables = report.summary_tables(summary)
+  assert len(tables) == len(metrics)
+  console = rich.console.Console(width=200)
+  for table in tables:
+    assert console.measure(table).maximum <= 80
+
+
+PREFIX = "XPrompt minus prompt tuning on "
+
+
+@pytest.mark.parametrize(
+    ("tuned", "xprompt", "tests", "line"),
+    [
+        (
+            [80.0, 82.0, 81.0],
+            [85.0, 86.0, 86.0],
+            True,
+            "test accuracy: +4.67 ± 0.58 over 3 seeds (better in 3, worse in"
+            " 0): XPrompt was better.",
+        ),
+        (
+            [80.0, 82.0, 81.0],
+            [79.0, 81.0, 79.0],
+            True,
+            "test accuracy: -1.33 ± 0.58 over 3 seeds (better in 0, worse in"
+            " 3): XPrompt was worse.",
+        ),
+        (
+            # Two standard errors of (1, 0, -1) are 1.15.
+            [80.0, 80.0, 80.0],
+            [81.0, 80.0, 79.0],
+            True,
+            "test accuracy: +0.00 ± 1.00 over 3 seeds (better in 1, worse in"
+            " 1): no clear difference.",
+        ),
+        (
+            [80.0],
+            [80.5],
+            True,
+            "test accuracy: +0.50: XPrompt was better with this seed.",
+        ),
+        (
+            [80.0],
+            [80.0],
+            True,
+            "test accuracy: +0.00: no difference with this seed.",
+        ),
+        (
+            [80.0, 82.0],
+            [84.0, 86.0],
+            False,
+            "validation accuracy: +2.00 ± 0.00 over 2 seeds (better in 2, worse"
+            " in 0): XPrompt was better; validation also chose among 54"
+            " tickets, which favours XPrompt.",
+        ),
+    ],
+)
+def test_comparison(tuned, xprompt, tests, line):
+  summary = _summary(tuned, xprompt, tests=tests)
+  assert report.comparison(summary) == PREFIX + line
+
+
+def test_seeds_are_paired_by_name():
+  summary = _summary([10.0, 50.0, 90.0], [11.0, 51.0, 91.0])
+  summary["methods"][2]["rows"].reverse()
+  assert "+1.00 ± 0.00" in report.comparison(summary)
+
+
+def test_mean_and_spread():
+  # Sample standard deviation of 1, 2, 6: sqrt((4 + 1 + 9) / 2).
+  assert report.mean_and_spread([1.0, 2.0, 6.0]) == (3.0, 7**0.5)
+  assert report.mean_and_spread([4.5]) == (4.5, 0.0)
