@@ -253,6 +253,8 @@ class TestMini:
     )
     split = ensure(task=task, split="train")
     assert len(split) == train
+    (source,) = split.info["source_files"]
+    assert source.endswith("mini_language.py")
     assert {example["target"] for example in split.examples} == labels
     shots = ensure(task=f"{task}_32shot", split="train")
     assert len(shots) == 32

@@ -9,6 +9,7 @@ and are evaluated on the same validation and test splits.
 from collections.abc import Callable
 import functools
 from importlib import resources
+import pathlib
 from typing import Any
 
 import seqio
@@ -25,6 +26,8 @@ from xprompt_jax.tasks.rows import SCHEMAS, Row
 
 _VOCABULARY = resources.files("xprompt_jax") / "bundled/sentencepiece.model"
 _EXTRA_IDS = 32
+# The rows are a function of this file: another file, another token cache.
+_LANGUAGE = pathlib.Path(mini_language.__file__)
 _METRICS = {
     "mini_boolq": [metrics.accuracy],
     "mini_rte": [metrics.accuracy],
@@ -79,6 +82,7 @@ def _register() -> None:
           source=sources.RowSource(
               functools.partial(read, task, few_shot=few_shot),
               splits=("train", "validation", "test"),
+              files=lambda split: [_LANGUAGE],
           ),
           text=text,
           vocabulary=vocabulary,
