@@ -11,7 +11,6 @@ from jax.sharding import PartitionSpec
 import numpy as np
 import pytest
 
-from xprompt_jax.t5 import layers
 from xprompt_jax.t5.config import T5Config
 from xprompt_jax.t5.decoding import greedy_decode, token_log_likelihood
 from xprompt_jax.t5.network import T5
@@ -148,32 +147,46 @@ def test_parameters_have_t5x_names_shapes_and_logical_axes(variant, tree):
   assert {leaf.dtype for leaf in shapes.values()} == {jnp.dtype("float32")}
 
 
-@pytest.mark.parametrize(
-    ("bidirectional", "buckets"),
-    [
-        # Of 32 buckets: after the query from 16 on, before it below 16.
-        (True, [15, 15, 14, 10, 8, 7, 1, 0, 17, 23, 24, 26, 29, 31]),
-        # All that follows the query is in bucket 0.
-        (False, [31, 29, 29, 16, 8, 7, 1, 0, 0, 0, 0, 0, 0, 0]),
+# Parameters sin(k^2), k = 0, 1, 2 ... through the leaves in the order of their
+# names; logits of T5X's own network (google-research/t5x, commit cc342d4).
+_T5X_LOGITS = {
+    "1.1": [
+        [-0.475373, -1.5152, -1.088112, 0.370768, -1.081592],
+        [-0.13171, -1.324919, -1.097491, -0.074751, -0.941433],
+        [-0.225536, -1.274903, -1.007176, 0.018147, -0.874159],
     ],
-)
-def test_relative_position_buckets(bidirectional, buckets):
-  key_minus_query = [-200, -91, -90, -16, -8, -7, -1, 0, 1, 7, 8, 16, 50, 127]
-  found = layers.relative_position_bucket(
-      np.array(key_minus_query),
-      bidirectional=bidirectional,
-      num_buckets=32,
-      max_distance=128,
+    "1.0": [
+        [0.072574, -0.014054, -0.44896, 0.729988, -0.443644],
+        [0.036586, -0.065353, -0.51382, 0.710807, -0.504701],
+        [0.075406, -0.041998, -0.466449, 0.719573, -0.474204],
+    ],
+}
+
+
+@pytest.mark.parametrize(("variant", "name"), [(GATED, "1.1"), (TIED, "1.0")])
+def test_logits_are_those_of_t5x(variant, name):
+  config = T5Config(
+      vocab_size=5,
+      emb_dim=6,
+      num_heads=2,
+      head_dim=3,
+      num_encoder_layers=2,
+      num_decoder_layers=2,
+      mlp_dim=7,
+      **variant,
   )
-  assert found.tolist() == buckets
-
-
-def test_layer_norm_divides_by_the_root_mean_square():
-  x = jnp.array([[[3.0, 4.0]]])  # Its mean square is 12.5.
-  params = {"scale": jnp.array([1.0, 10.0])}
-  y = layers.LayerNorm("float32").apply({"params": params}, x)
-  root = 12.5**0.5
-  np.testing.assert_allclose(y, [[[3 / root, 40 / root]]], rtol=1e-6)
+  t5 = T5(config)
+  flat = traverse_util.flatten_dict(make_params(t5), sep="/")
+  sizes = [flat[leaf].size for leaf in sorted(flat)]
+  values = np.sin(np.arange(sum(sizes), dtype=np.float64) ** 2)
+  pieces = np.split(values.astype(np.float32), np.cumsum(sizes)[:-1])
+  for leaf, piece in zip(sorted(flat), pieces, strict=True):
+    flat[leaf] = jnp.asarray(piece.reshape(flat[leaf].shape))
+  params = traverse_util.unflatten_dict(flat, sep="/")
+  # 26 tokens 1 2 3 4 1 2 ... and 4 of padding; distances reach shared buckets.
+  inputs = np.where(np.arange(30) < 26, np.arange(30) % 4 + 1, 0)[None]
+  logits = logits_of(t5, params, inputs, np.array([[0, 2, 4]]))
+  np.testing.assert_allclose(logits[0], _T5X_LOGITS[name], atol=5e-6)
 
 
 def test_embedding_gathers_rows_of_the_table():
