@@ -34,6 +34,12 @@ def tiny_params():
   return loading.load_frozen("random:3", TINY)
 
 
+def exact_match(targets, predictions):
+  """A metric as tasks give it: targets and predictions to percentages."""
+  right = [t == p for t, p in zip(targets, predictions, strict=True)]
+  return {"accuracy": 100 * sum(right) / len(right)}
+
+
 def make_split(inputs, targets, task="tiny") -> CachedSplit:
   """A split of given ids, EOS included; metrics compare text with text."""
 
@@ -54,7 +60,7 @@ def make_split(inputs, targets, task="tiny") -> CachedSplit:
           "postprocessor": None,
           "metrics": [
               {
-                  "function": "xprompt_jax.tasks.metrics:accuracy",
+                  "function": "tests.examples:exact_match",
                   "kwargs": {},
               }
           ],

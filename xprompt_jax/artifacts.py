@@ -122,7 +122,7 @@ def digest_arrays(arrays: Mapping[str, AnyArray]) -> str:
   """sha256 over the names, dtypes, shapes and contents of arrays, by name."""
   digest = hashlib.sha256()
   for name in sorted(arrays):
-    array = np.ascontiguousarray(arrays[name])
+    array = arrays[name]
     digest.update(f"{name}:{array.dtype}:{array.shape}:".encode())
     digest.update(array.tobytes())
   return digest.hexdigest()
@@ -130,7 +130,8 @@ def digest_arrays(arrays: Mapping[str, AnyArray]) -> str:
 
 def save_arrays(path: pathlib.Path, arrays: Mapping[str, Any]) -> None:
   """Writes arrays as safetensors, with their sha256 among the metadata."""
-  arrays = {k: np.ascontiguousarray(v) for k, v in arrays.items()}
+  # Not ascontiguousarray, which gives a number an axis.
+  arrays = {k: np.asarray(v, order="C") for k, v in arrays.items()}
   metadata = {"sha256": digest_arrays(arrays)}
   content = safetensors_numpy.save(arrays, metadata)
   with replacing(path) as temporary:

@@ -123,7 +123,7 @@ def score_table(
         batch.arrays,
         model=model,
     )
-    token_sum += token
-    piece_sum += piece
+    token_sum += np.asarray(token)
+    piece_sum += np.asarray(piece)
   count = np.array([len(split) for split in rows.splits], np.float64)
   return token_sum / count[:, None], piece_sum / count[:, None, None]
