@@ -1,0 +1,1 @@
+"""Where the weights of a frozen T5 come from."""
