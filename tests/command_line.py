@@ -1,7 +1,5 @@
 """A run so small that tests of the command line can afford it."""
 
-import gin
-
 from xprompt_jax import main
 
 # R 2, P 4, K 8, H 32, 12 examples a split.
@@ -21,6 +19,7 @@ TINY = (
     "--gin.BATCH_SIZE=3",
     "--gin.NUM_STEPS=2",
     "--gin.EVAL_EVERY_STEPS=1",
+    "--gin.BUCKETS=(32,)",
     "--gin.TOKEN_RATIOS=(0.5,)",
     "--gin.PIECE_RATIOS=(0.25,)",
 )
@@ -28,10 +27,16 @@ TINY = (
 
 def run(*arguments) -> int:
   """`t5x` in this process: its exit status."""
-  gin.clear_config()
   try:
     return main.main([str(argument) for argument in arguments])
   except SystemExit as e:  # argparse ends this way.
     return e.code
-  finally:
-    gin.clear_config()
+
+
+def refused(capsys, *arguments) -> str:
+  """Runs a command that is refused, and returns the one line it prints."""
+  assert run(*arguments) == 2
+  printed = capsys.readouterr()
+  assert printed.out == ""
+  assert printed.err.endswith("\n") and printed.err.count("\n") == 1
+  return printed.err.removeprefix("t5x: ").removesuffix("\n")

@@ -55,7 +55,8 @@ def test_steps_of_an_earlier_process_do_not_count_as_time(capsys, clock):
 def test_lines_are_not_wrapped(capsys, clock, monkeypatch):
   monkeypatch.setenv("COLUMNS", "40")
   with progress.Reporter("search_token", 12000) as reporter:
-    reporter.update(12000, {"loss": 0.25, "validation": 52.5, "best": 53.5})
+    scores = {"loss": 0.25, "validation": 52.5, "best": 53.5}
+    reporter.update(12000, scores, result=True)
   assert capsys.readouterr().err == (
       "search_token: 12000/12000 loss 0.25, validation 52.5, best 53.5\n"
   )

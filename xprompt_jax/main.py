@@ -243,6 +243,8 @@ def parse_gin(
   from xprompt_jax import experiment
   from xprompt_jax.types import UserError
 
+  # Whoever calls `main` twice means the second config alone.
+  gin.clear_config()
   for folder in (*search_paths, str(_GIN_FOLDER)):
     gin.add_config_file_search_path(folder)
   names = f"--gin_file={', '.join(gin_files)}"

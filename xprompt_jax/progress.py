@@ -122,7 +122,7 @@ class Reporter:
     now = time.monotonic()
     apart = _RESULT_SECONDS if result else _QUIET_SECONDS
     since = now - max(self._last_line, self._started if not result else 0.0)
-    if step == self._total or since >= apart:
+    if (result and step == self._total) or since >= apart:
       self._last_line = now
       line = f"{self._name}: {step}/{self._total} {status}{self._left(step)}"
       self.console.print(line, soft_wrap=True)

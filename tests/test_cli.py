@@ -1,0 +1,144 @@
+"""The program around the commands: help, signals, pipes, full disks."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.command_line import TINY, run
+from xprompt_jax import commands
+
+_HELP = """
+import sys
+from xprompt_jax import main
+for arguments in (["--help"], ["train", "--help"]):
+  try:
+    main.main(arguments)
+  except SystemExit as e:
+    assert e.code == 0
+heavy = {"jax", "tensorflow", "seqio", "gin"} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+
+def _python(*arguments, **more):
+  return subprocess.run(
+      [sys.executable, *arguments],
+      capture_output=True,
+      text=True,
+      check=False,
+      **more,
+  )
+
+
+def test_help_loads_nothing_heavy():
+  done = _python("-c", _HELP)
+  assert (done.returncode, done.stderr) == (0, "")
+  for command in ("train", "eval", "infer", "score", "cache"):
+    assert f"\n    {command} " in done.stdout
+  assert "--gin.NAME" in done.stdout
+
+
+def test_a_mistake_is_one_line_in_a_process_of_its_own(tmp_path):
+  done = _python(
+      "-m",
+      "xprompt_jax.main",
+      "train",
+      "--gin_file=no.gin",
+      cwd=tmp_path,
+      env={**os.environ, "PYTHONPATH": str(pathlib.Path.cwd())},
+  )
+  assert (done.returncode, done.stdout) == (2, "")
+  assert done.stderr == (
+      "t5x: --gin_file=no.gin: found no file no.gin, expected a path, a file in"
+      " --gin_search_paths, or one of xprompt_demo.gin, xprompt_wsc.gin\n"
+  )
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_files_of_the_current_folder_come_first(tmp_path, monkeypatch, capsys):
+  (tmp_path / "xprompt_demo.gin").write_text("include 'xprompt.gin'\n")
+  monkeypatch.chdir(tmp_path)
+  assert run("train", "--gin_file=xprompt_demo.gin") == 2
+  assert capsys.readouterr().err.startswith("t5x: CHECKPOINT, INPUTS_LENGTH, ")
+
+
+def test_search_paths(tmp_path, monkeypatch, capsys):
+  (tmp_path / "b").mkdir()
+  (tmp_path / "b" / "own.gin").write_text(
+      "include 'xprompt_demo.gin'\nNUM_PIECES = 7\n"
+  )
+  monkeypatch.chdir(tmp_path)
+  paths = f"--gin_search_paths={tmp_path}/a,{tmp_path}/b"
+  assert run("train", "--gin_file=own.gin", paths) == 2
+  assert capsys.readouterr().err == (
+      "t5x: PromptConfig.num_pieces: found 7, expected a divisor of the"
+      " model's emb_dim 128\n"
+  )
+
+
+def _instead_of_train(monkeypatch, function):
+  monkeypatch.setattr(commands, "train", lambda *unused: function())
+
+
+def test_workdir_is_named_after_the_gin_file(monkeypatch):
+  seen = []
+  monkeypatch.setattr(commands, "train", lambda *a: seen.append(a[1]))
+  assert run("train", "--gin_file=xprompt_demo.gin") == 0
+  assert run("train", *TINY, "--workdir=some/where") == 0
+  assert seen == [
+      pathlib.Path("runs/xprompt_demo"),
+      pathlib.Path("some/where"),
+  ]
+
+
+def test_interrupt(monkeypatch, capsys):
+  _instead_of_train(monkeypatch, lambda: signal.raise_signal(signal.SIGINT))
+  assert run("train", *TINY) == 130
+  assert capsys.readouterr().err == (
+      "t5x: stopped; the same command goes on from here\n"
+  )
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            OSError(28, "No space left on device"),
+            "t5x: standard output: No space left on device\n",
+        ),
+        (
+            PermissionError(13, "Permission denied", "/a/b"),
+            "t5x: /a/b: Permission denied\n",
+        ),
+    ],
+)
+def test_what_the_system_refuses(monkeypatch, capsys, error, line):
+  def refuse():
+    raise error
+
+  _instead_of_train(monkeypatch, refuse)
+  assert run("train", *TINY) == 2
+  assert capsys.readouterr().err == line
+
+
+def test_bugs_are_not_hidden(monkeypatch):
+  def bug():
+    raise IndexError("a bug")
+
+  _instead_of_train(monkeypatch, bug)
+  with pytest.raises(IndexError, match="a bug"):
+    run("train", *TINY)
+
+
+def test_folder_that_is_a_file(tmp_path, tiny_cache, capsys):
+  (tmp_path / "run").write_text("in the way")
+  assert run("cache", *TINY, f"--workdir={tmp_path}/run") == 2
+  assert capsys.readouterr().err == (
+      f"t5x: {tmp_path}/run/cache/mini_boolq/train.safetensors: cannot write:"
+      " Not a directory\n"
+  )
+  assert (tmp_path / "run").read_text() == "in the way"

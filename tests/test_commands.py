@@ -1,0 +1,303 @@
+"""What each command reads, prints and writes, on one tiny run."""
+
+import io
+import json
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from safetensors import numpy as safetensors_numpy
+
+from tests.command_line import TINY, run
+
+DOCS = pathlib.Path(__file__).parent.parent / "docs" / "files.md"
+# Of the run: R = seeds, P, K, H, N examples a split.
+SIZES = {"R": 2, "P": 4, "K": 8, "H": 32, "N": 12}
+
+
+def _json_lines(text):
+  return [json.loads(line) for line in text.splitlines()]
+
+
+def _documented():
+  """Names in the tables of docs/files.md, with what stands beside them."""
+  tables = {}
+  for section in DOCS.read_text().split("\n## ")[1:]:
+    title = section.partition("\n")[0]
+    rows = re.findall(r"^\| `(.+?)` \| (.+) \|$", section, re.MULTILINE)
+    tables[title] = dict(rows)
+  return tables
+
+
+def _file(workdir, title):
+  title = title.replace("TASK", "mini_boolq").replace("SPLIT", "train")
+  return workdir / title
+
+
+def _shape(text):
+  """`[R, N + 1]` as numbers; letters that differ from run to run as None."""
+  shape = []
+  for axis in filter(None, text.strip("[]").split(", ")):
+    terms = [
+        SIZES.get(t, int(t) if t.isdigit() else None) for t in axis.split(" + ")
+    ]
+    shape.append(None if None in terms else sum(terms))
+  return shape
+
+
+def test_every_file_is_as_documented(tiny_run):
+  documented = _documented()
+  assert len(documented) == 12
+  for title, table in documented.items():
+    file = _file(tiny_run, title)
+    if file.suffix == ".safetensors":
+      arrays = safetensors_numpy.load_file(file)
+      assert set(arrays) == set(table), title
+      for name, array in arrays.items():
+        shape, dtype = table[name].split(" | ")
+        assert str(array.dtype) == dtype, (title, name)
+        wanted = _shape(shape)
+        assert len(wanted) == array.ndim, (title, name)
+        for axis, size in zip(wanted, array.shape, strict=True):
+          assert axis in (None, size), (title, name)
+    else:
+      text = file.read_text()
+      lines = (
+          _json_lines(text) if file.suffix == ".jsonl" else [json.loads(text)]
+      )
+      for line in lines:
+        assert list(line) == list(table), title
+
+
+def test_summary(tiny_run):
+  summary = json.loads((tiny_run / "result.json").read_text())
+  assert summary["schema"] == 1
+  assert summary["num_examples"] == {"train": 12, "validation": 12, "test": 12}
+  found = [
+      (
+          m["method"],
+          [(r["seed"], r["kept_tokens"], r["kept_pieces"]) for r in m["rows"]],
+      )
+      for m in summary["methods"]
+  ]
+  # Half of 4 tokens; of their 2 * 8 pieces a quarter.
+  assert found == [
+      ("no_prompt", [(None, 0, 0)]),
+      ("prompt_tuning", [(0, 4, 32), (5, 4, 32)]),
+      ("token", [(0, 2, 16), (5, 2, 16)]),
+      ("xprompt", [(0, 2, 12), (5, 2, 12)]),
+  ]
+  tickets = _json_lines((tiny_run / "tickets.jsonl").read_text())
+  assert [(t["folder"], t["row"]) for t in tickets] == [
+      ("tune", 0),
+      ("tune", 1),
+      ("search_token", 0),
+      ("search_token", 1),
+      ("search_piece", 0),
+      ("search_piece", 1),
+  ]
+
+
+def test_finished_run_changes_no_file(tiny_run, capsys):
+  files = [path for path in tiny_run.rglob("*") if path.is_file()]
+  before = {
+      path: (path.read_bytes(), path.stat().st_mtime_ns) for path in files
+  }
+  assert run("train", *TINY, f"--workdir={tiny_run}") == 0
+  printed = capsys.readouterr()
+  assert printed.out.startswith(
+      "mini_boolq: 2 seeds, mean ± standard deviation"
+  )
+  assert printed.err == ""
+  after = [path for path in tiny_run.rglob("*") if path.is_file()]
+  assert sorted(after) == sorted(files)
+  for path, (content, changed) in before.items():
+    assert path.stat().st_mtime_ns == changed, path
+    assert path.read_bytes() == content, path
+
+
+def test_workdir_of_another_config_is_refused(tiny_run, capsys):
+  before = (tiny_run / "config.gin").read_bytes()
+  arguments = ["train", *TINY, f"--workdir={tiny_run}"]
+  assert run(*arguments, "--gin.LEARNING_RATE=0.1") == 2
+  assert capsys.readouterr().err == (
+      f"t5x: {tiny_run}/result.json: belongs to another config:"
+      " optimizer.learning_rate is 0.3 there and 0.1 now; expected the same"
+      " config, or another --workdir\n"
+  )
+  assert run(*arguments, "--gin.CHECKPOINT='random:1'") == 2
+  assert "frozen_params is " in capsys.readouterr().err
+  assert (tiny_run / "config.gin").read_bytes() == before
+
+
+def test_eval(tiny_run, capsys):
+  assert run("eval", *TINY, f"--workdir={tiny_run}") == 0
+  lines = _json_lines(capsys.readouterr().out)
+  summary = json.loads((tiny_run / "result.json").read_text())
+  rows = summary["methods"][-1]["rows"]
+  assert [line.pop("prompt") for line in lines] == [
+      f"{tiny_run}/rewind/prompt.safetensors"
+  ] * 2
+  assert lines == [
+      {
+          "row": row,
+          "task": "mini_boolq",
+          "split": "test",
+          "num_examples": 12,
+          "kept_tokens": 2,
+          "kept_pieces": 12,
+          **rows[row]["test"],
+      }
+      for row in range(2)
+  ]
+
+
+def test_eval_of_a_file_on_another_split(tiny_run, capsys):
+  prompt = tiny_run / "tune" / "prompt.safetensors"
+  assert (
+      run(
+          "eval",
+          *TINY,
+          f"--gin.PROMPT_FILE='{prompt}'",
+          "--split=validation",
+          f"--workdir={tiny_run}",
+      )
+      == 0
+  )
+  lines = _json_lines(capsys.readouterr().out)
+  assert [(x["row"], x["split"], x["kept_tokens"]) for x in lines] == [
+      (0, "validation", 4),
+      (1, "validation", 4),
+  ]
+
+
+INPUTS = '{"inputs": "passage: a", "id": 7}\n\n{"inputs": "question: b ?"}\n'
+
+
+def test_infer_from_and_to_files(tiny_run, tmp_path, capsys):
+  (tmp_path / "in.jsonl").write_text(INPUTS)
+  assert (
+      run(
+          "infer",
+          *TINY,
+          f"--input={tmp_path}/in.jsonl",
+          f"--output={tmp_path}/new/out.jsonl",
+          f"--workdir={tiny_run}",
+      )
+      == 0
+  )
+  assert capsys.readouterr().out == ""
+  lines = _json_lines((tmp_path / "new" / "out.jsonl").read_text())
+  assert [list(line) for line in lines] == [
+      ["inputs", "id", "prediction"],
+      ["inputs", "prediction"],
+  ]
+  assert lines[0]["inputs"] == "passage: a" and lines[0]["id"] == 7
+  assert all(isinstance(line["prediction"], str) for line in lines)
+  assert [p.name for p in (tmp_path / "new").iterdir()] == ["out.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("", "--input=-: found no lines, expected JSON lines"),
+        (
+            '{"inputs": "a"}\n{"inputs": 3}\n',
+            "--input=-: line 2: found '{\"inputs\": 3}', expected an object with"
+            " a text `inputs`",
+        ),
+        (
+            "[\n",
+            "--input=-: line 1: not JSON: Expecting value: line 1 column 2"
+            " (char 1)",
+        ),
+    ],
+)
+def test_infer_refuses_other_lines(capsys, monkeypatch, tmp_path, text, line):
+  monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+  assert run("infer", *TINY, f"--workdir={tmp_path}") == 2
+  assert capsys.readouterr().err == f"t5x: {line}\n"
+
+
+def test_score(tiny_run, tmp_path, capsys):
+  shutil.copytree(tiny_run / "cache", tmp_path / "run" / "cache")
+  prompt = tiny_run / "tune" / "prompt.safetensors"
+  assert (
+      run(
+          "score",
+          *TINY,
+          f"--gin.PROMPT_FILE='{prompt}'",
+          f"--workdir={tmp_path}/run",
+      )
+      == 0
+  )
+  (line,) = _json_lines(capsys.readouterr().out)
+  path = tmp_path / "run" / "score" / "scores.safetensors"
+  assert line["scores"] == str(path)
+  assert line["num_examples"] == 12
+  found = safetensors_numpy.load_file(path)
+  # The run scored the same prompt behind the same masks.
+  stage = tiny_run / "score_token" / "scores.safetensors"
+  for name, array in safetensors_numpy.load_file(stage).items():
+    np.testing.assert_array_equal(found[name], array)
+  np.testing.assert_allclose(
+      line["token_scores"], found["token_scores"], rtol=0, atol=1e-6
+  )
+
+
+def test_cache(tiny_run, capsys):
+  assert run("cache", *TINY, f"--workdir={tiny_run}") == 0
+  lines = _json_lines(capsys.readouterr().out)
+  assert lines == [
+      {
+          "split": split,
+          "role": split,
+          "num_examples": 12,
+          "longest_input": 27,
+          "longest_target": 2,
+          "truncated_inputs": 0,
+          "folder": f"{tiny_run}/cache/mini_boolq",
+      }
+      for split in ("train", "validation", "test")
+  ]
+
+
+_WITHOUT_TENSORFLOW = """
+import sys
+for name in ("tensorflow", "seqio", "tensorflow_datasets", "tensorflow_text"):
+  sys.modules[name] = None
+from xprompt_jax import main
+status = main.main(sys.argv[1:])
+sys.exit(status or main.main(["eval", *sys.argv[2:]]))
+"""
+
+
+def test_infer_and_eval_without_tensorflow(tiny_run):
+  done = subprocess.run(
+      [
+          sys.executable,
+          "-c",
+          _WITHOUT_TENSORFLOW,
+          "infer",
+          *TINY,
+          f"--workdir={tiny_run}",
+      ],
+      input=INPUTS,
+      capture_output=True,
+      text=True,
+      check=False,
+  )
+  # `eval` takes no --input, and `infer` reads standard input by default.
+  assert (done.returncode, done.stderr) == (0, "")
+  lines = _json_lines(done.stdout)
+  assert ["prediction" in line for line in lines] == [True, True, False, False]
+  assert [line["score"] for line in lines[2:]] == [
+      row["test"]["score"]
+      for row in json.loads((tiny_run / "result.json").read_text())["methods"][
+          -1
+      ]["rows"]
+  ]
