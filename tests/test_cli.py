@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -132,6 +133,53 @@ def test_bugs_are_not_hidden(monkeypatch):
   _instead_of_train(monkeypatch, bug)
   with pytest.raises(IndexError, match="a bug"):
     run("train", *TINY)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_full_standard_output(tiny_run):
+  with open("/dev/full", "w") as full:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "xprompt_jax.main",
+            "cache",
+            *TINY,
+            f"--workdir={tiny_run}",
+        ],
+        stdout=full,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+  assert done.returncode == 2
+  assert done.stderr == "t5x: standard output: No space left on device\n"
+
+
+def test_full_disk(tmp_path, tiny_cache, monkeypatch, capsys):
+  """The write of the trained prompt fails; what was whole before stays."""
+  shutil.copytree(tiny_cache, tmp_path / "run" / "cache")
+  write_bytes = pathlib.Path.write_bytes
+
+  def full(self, data):
+    if "prompt.safetensors" in self.name:
+      write_bytes(self, data[:10])
+      raise OSError(28, "No space left on device")
+    return write_bytes(self, data)
+
+  monkeypatch.setattr(pathlib.Path, "write_bytes", full)
+  arguments = ["train", *TINY, f"--workdir={tmp_path}/run"]
+  assert run(*arguments) == 2
+  assert capsys.readouterr().err.splitlines()[-1] == (
+      f"t5x: {tmp_path}/run/tune/prompt.safetensors: cannot write: No space left"
+      " on device"
+  )
+  assert {path.name for path in (tmp_path / "run" / "tune").rglob("*")} == {
+      "metrics.jsonl",
+      "state",
+      "config.json",
+      "state.safetensors",
+  }
 
 
 def test_folder_that_is_a_file(tmp_path, tiny_cache, capsys):

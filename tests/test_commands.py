@@ -175,6 +175,15 @@ def test_eval_of_a_file_on_another_split(tiny_run, capsys):
   ]
 
 
+def test_eval_of_a_split_that_is_not_there(tiny_run, capsys):
+  arguments = ["eval", *TINY, "--gin.TEST_SPLIT=None", "--split=test"]
+  assert run(*arguments, f"--workdir={tiny_run}") == 2
+  assert capsys.readouterr().err == (
+      "t5x: --split=test: found 'TEST_SPLIT = None', expected a split that the"
+      " task has\n"
+  )
+
+
 INPUTS = '{"inputs": "passage: a", "id": 7}\n\n{"inputs": "question: b ?"}\n'
 
 

@@ -111,11 +111,20 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
 
 
 def read_json_lines(path: pathlib.Path) -> list[dict[str, Any]]:
-  """Reads one JSON object a line; a file that is missing has none."""
+  """Reads one JSON object a line; a file that is missing has none.
+
+  Raises:
+    UserError: a line is not JSON.
+  """
   if not path.exists():
     return []
-  lines = path.read_text(encoding="utf-8").splitlines()
-  return [json.loads(line) for line in lines]
+  rows = []
+  for number, line in enumerate(path.read_bytes().splitlines(), 1):
+    try:
+      rows.append(json.loads(line))
+    except ValueError as e:
+      raise UserError(f"{path}, line {number}: not JSON: {e}") from e
+  return rows
 
 
 def digest_arrays(arrays: Mapping[str, AnyArray]) -> str:

@@ -25,7 +25,7 @@ from xprompt_jax.experiment import (
 )
 from xprompt_jax.tables import TableRows
 from xprompt_jax.token_cache import CachedSplit
-from xprompt_jax.types import PromptMasks, UserError
+from xprompt_jax.types import PromptMasks, UserError, require
 
 _PACKAGES = ("xprompt-jax", "jax", "jaxlib", "flax", "optax", "numpy")
 
@@ -122,6 +122,12 @@ def evaluate(
   """
   prompt, masks, path = _load_prompts(config, workdir, prompt_file)
   split = split or ("test" if config.task.test_split else "validation")
+  require(
+      getattr(config.task, f"{split}_split") is not None,
+      f"--split={split}",
+      f"{split.upper()}_SPLIT = None",
+      "a split that the task has",
+  )
   experiment = load_experiment(config, workdir, roles=(split,))
   for row, found in enumerate(experiment.evaluate(split, prompt, masks)):
     line = {

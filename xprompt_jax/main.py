@@ -346,7 +346,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"t5x: {_one_line(message)}", file=sys.stderr)
     return 2
   except KeyboardInterrupt:
-    print("t5x: stopped; the same command goes on from here", file=sys.stderr)
+    goes_on = arguments.command == "train"
+    hint = "; the same command goes on from here" if goes_on else ""
+    print(f"t5x: stopped{hint}", file=sys.stderr)
     return 130
   except BrokenPipeError:
     # The reader of a pipe went away.
