@@ -87,7 +87,7 @@ def test_scores_do_not_depend_on_the_batch_size(pruned_tokens):
   token, piece = scores(14)
   assert token.shape == (2, 5)
   assert piece.shape == (2, 5, 4)
-  for batch_size in (1, 4, 64):
+  for batch_size in (1, 4):
     other_token, other_piece = scores(batch_size)
     assert_close(other_token, token)
     assert_close(other_piece, piece)

@@ -10,9 +10,11 @@ import functools
 
 import jax
 from jax import Array
+from jax.sharding import Mesh
 from jaxtyping import Float, Int
 import numpy as np
 
+from xprompt_jax import partitioning
 from xprompt_jax.model import PromptedT5
 from xprompt_jax.prompts import masked_prompts
 from xprompt_jax.tables import TableRows
@@ -59,6 +61,7 @@ def predict_table(
     frozen_params: Mapping,
     vocabulary: Vocabulary,
     batch_size: int,
+    mesh: Mesh | None = None,
 ) -> list[list[str]]:
   """The predicted text of every example of every row.
 
@@ -70,6 +73,7 @@ def predict_table(
     frozen_params: its parameters.
     vocabulary: turns ids into text.
     batch_size: B, examples a batch, all rows together.
+    mesh: devices to spread a batch over; None uses one.
 
   Returns:
     For each row its predictions, in the order of its split.
@@ -78,12 +82,16 @@ def predict_table(
   # Few answers differ, so each is decoded once.
   decode = functools.lru_cache(maxsize=None)(vocabulary.decode)
   for batch in rows.every_example(batch_size):
+    placed = partitioning.shard_batch(
+        {"rows": batch.row_ids, "tokens": batch.arrays["encoder_input_tokens"]},
+        mesh,
+    )
     ids = generate(
         prompt,
         masks,
         frozen_params,
-        batch.row_ids,
-        batch.arrays["encoder_input_tokens"],
+        placed["rows"],
+        placed["tokens"],
         model=model,
         max_length=rows.targets_length,
     )
@@ -108,6 +116,7 @@ def evaluate_table(
     frozen_params: Mapping,
     vocabulary: Vocabulary,
     batch_size: int,
+    mesh: Mesh | None = None,
 ) -> list[dict[str, float]]:
   """The task's metrics for each row, and their mean under `score`.
 
@@ -125,6 +134,7 @@ def evaluate_table(
       frozen_params=frozen_params,
       vocabulary=vocabulary,
       batch_size=batch_size,
+      mesh=mesh,
   )
   results = []
   for split, texts in zip(rows.splits, predictions, strict=True):

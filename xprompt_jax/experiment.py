@@ -10,13 +10,16 @@ import functools
 import pathlib
 from typing import Any
 
+import jax
 from jax import Array
+from jax.sharding import Mesh
 import numpy as np
 
 from xprompt_jax import (
     artifacts,
     batches,
     evaluation,
+    partitioning,
     token_cache,
     vocabularies,
 )
@@ -112,6 +115,8 @@ class ExperimentConfig:
     seeds: one prompt is tuned for each.
     eval_batch_size: examples decoded together, all rows counted.
     score_batch_size: examples scored together, all rows counted.
+    num_model_partitions: devices that share one copy of the model; the others
+      take a share of each batch.
   """
 
   model: T5Config
@@ -124,16 +129,17 @@ class ExperimentConfig:
   seeds: tuple[int, ...] = (0,)
   eval_batch_size: int = 128
   score_batch_size: int = 32
+  num_model_partitions: int = 1
 
   def __post_init__(self):
     for field in dataclasses.fields(self):
-      found = getattr(self, field.name)
-      if dataclasses.is_dataclass(field.type):
+      kind, found = field.type, getattr(self, field.name)
+      if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         require(
-            isinstance(found, field.type),
+            isinstance(found, kind),
             f"ExperimentConfig.{field.name}",
             found,
-            f"a {field.type.__name__}",
+            f"a {kind.__name__}",
         )
     require(
         isinstance(self.checkpoint, str) and bool(self.checkpoint),
@@ -169,6 +175,7 @@ class Experiment:
     fingerprint: sha256 of them.
     vocabulary: text from and to ids.
     splits: by role: `train`, `validation`, and `test` if it is configured.
+    mesh: where several devices share the work.
   """
 
   config: ExperimentConfig
@@ -178,6 +185,7 @@ class Experiment:
   fingerprint: str
   vocabulary: Vocabulary
   splits: Mapping[str, CachedSplit]
+  mesh: Mesh | None = None
 
   def rows(self, role: str, seeds: Sequence[int]) -> TableRows:
     """Rows that all read one split, each in the order of its seed."""
@@ -201,6 +209,7 @@ class Experiment:
         frozen_params=self.frozen_params,
         vocabulary=self.vocabulary,
         batch_size=self.config.eval_batch_size,
+        mesh=self.mesh,
     )
 
   @functools.cached_property
@@ -275,7 +284,13 @@ def load_experiment(
   vocabulary, splits = load_splits(
       config.task, workdir / artifacts.CACHE, config.model.vocab_size, roles
   )
+  mesh = None
+  if jax.device_count() > 1 or config.num_model_partitions > 1:
+    mesh = partitioning.make_mesh(config.num_model_partitions)
   params = loading.load_frozen(config.checkpoint, config.model)
+  fingerprint = loading.fingerprint(params)
+  if mesh is not None:
+    params = partitioning.shard_params(params, config.model, mesh)
   return Experiment(
       config=config,
       workdir=workdir,
@@ -283,7 +298,8 @@ def load_experiment(
           t5_config=config.model, pruned_tokens=config.prompt.pruned_tokens
       ),
       frozen_params=params,
-      fingerprint=loading.fingerprint(params),
+      fingerprint=fingerprint,
       vocabulary=vocabulary,
       splits=splits,
+      mesh=mesh,
   )

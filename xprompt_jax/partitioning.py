@@ -18,7 +18,7 @@ import numpy as np
 
 from xprompt_jax.t5.config import T5Config
 from xprompt_jax.t5.network import T5
-from xprompt_jax.types import Batch, UserError, require_int
+from xprompt_jax.types import UserError, require_int
 
 # T5X's standard rules (`t5x/partitioning.py`), and those of a prompt table.
 LOGICAL_AXIS_RULES = (
@@ -95,12 +95,15 @@ def shard_params(params: Mapping, config: T5Config, mesh: Mesh) -> Any:
   return jax.device_put(params, param_shardings(config, mesh))
 
 
-def shard_batch(batch: Batch, mesh: Mesh) -> Batch:
-  """Splits every array of a batch over `data` along its first axis.
+def shard_batch(
+    batch: Mapping[str, np.ndarray], mesh: Mesh | None, axis: int = 0
+) -> Mapping[str, Any]:
+  """Splits every array of a batch over `data`.
 
   Args:
-    batch: arrays [B, ...].
-    mesh: from `make_mesh`.
+    batch: arrays that have their B examples along `axis`.
+    mesh: from `make_mesh`; None leaves the batch as it is.
+    axis: which axis holds the examples.
 
   Returns:
     The same keys; arrays that live on the mesh.
@@ -108,11 +111,13 @@ def shard_batch(batch: Batch, mesh: Mesh) -> Batch:
   Raises:
     UserError: a B that the number of devices along `data` does not divide.
   """
-  num_examples = len(next(iter(batch.values())))
+  if mesh is None:
+    return batch
+  num_examples = next(iter(batch.values())).shape[axis]
   if num_examples % mesh.shape["data"]:
     raise UserError(
         f"batch: found {num_examples} examples, expected a multiple of the"
         f" {mesh.shape['data']} devices along the mesh's data axis"
     )
-  sharding = NamedSharding(mesh, PartitionSpec("data"))
+  sharding = NamedSharding(mesh, PartitionSpec(*[None] * axis, "data"))
   return {k: jax.device_put(np.asarray(v), sharding) for k, v in batch.items()}

@@ -319,7 +319,7 @@ def initial_prompts(
   Raises:
     UserError: more tokens than pieces, or an unfit text or file.
   """
-  if config.init == "from_file":
+  if config.init_file is not None and config.init == "from_file":
     prompt = read_prompt_file(
         config.init_file, config.length, embedding.shape[1]
     )["prompt"]

@@ -13,10 +13,12 @@ import functools
 import jax
 from jax import Array
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jaxtyping import Bool, Float, Int
 import numpy as np
 
 from xprompt_jax import masks as masks_lib
+from xprompt_jax import partitioning
 from xprompt_jax.model import PromptedT5, target_losses
 from xprompt_jax.tables import TableRows
 from xprompt_jax.types import Batch, PromptMasks
@@ -94,6 +96,7 @@ def score_table(
     model: PromptedT5,
     frozen_params: Mapping,
     batch_size: int,
+    mesh: Mesh | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Importance of every token and piece of every row.
 
@@ -105,6 +108,7 @@ def score_table(
     frozen_params: its parameters.
     batch_size: B, examples a batch, all rows together; changes no score
       beyond rounding.
+    mesh: devices to spread a batch over; None uses one.
 
   Returns:
     token_scores [R, P] and piece_scores [R, P, K], float64, >= 0.
@@ -112,15 +116,17 @@ def score_table(
   num_rows, prompt_length, _ = prompt.shape
   token_sum = np.zeros((num_rows, prompt_length))
   piece_sum = np.zeros((*token_sum.shape, masks.piece_mask.shape[2]))
-  prompt = jnp.asarray(prompt)
+  device_prompt = jnp.asarray(prompt)
   for batch in rows.every_example(batch_size):
+    arrays = {**batch.arrays, "rows": batch.row_ids, "valid": batch.valid}
+    placed = dict(partitioning.shard_batch(arrays, mesh))
     token, piece = _score_sums(
-        prompt,
+        device_prompt,
         masks,
         frozen_params,
-        batch.row_ids,
-        batch.valid,
-        batch.arrays,
+        placed.pop("rows"),
+        placed.pop("valid"),
+        placed,
         model=model,
     )
     token_sum += np.asarray(token)

@@ -46,7 +46,9 @@ class Ticket:
 
   def pruned(self, granularity: str, ratio: float) -> "Ticket":
     """The ticket that prunes this one further."""
-    return dataclasses.replace(self, **{f"{granularity}_ratio": ratio})
+    if granularity == "token":
+      return dataclasses.replace(self, token_ratio=ratio)
+    return dataclasses.replace(self, piece_ratio=ratio)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -188,6 +190,7 @@ def _train(
       ),
       folder=folder,
       tensorboard=experiment.workdir / artifacts.TENSORBOARD,
+      mesh=experiment.mesh,
   )
   trained = trainer.train(start.prompt)
   table = dataclasses.replace(
@@ -252,6 +255,7 @@ def run_score(
         model=experiment.model,
         frozen_params=experiment.frozen_params,
         batch_size=experiment.config.score_batch_size,
+        mesh=experiment.mesh,
     )
     require(
         bool(

@@ -16,9 +16,10 @@ from typing import Any
 import jax
 from jax import Array
 import jax.numpy as jnp
+from jax.sharding import Mesh
 import numpy as np
 
-from xprompt_jax import artifacts, progress
+from xprompt_jax import artifacts, partitioning, progress
 from xprompt_jax import optimizer as optimizer_lib
 from xprompt_jax.model import PromptedT5
 from xprompt_jax.optimizer import OptimizerConfig
@@ -86,6 +87,7 @@ class TrainConfig:
     """Optimizer steps in all, the last one full."""
     if self.num_steps is not None:
       return self.num_steps
+    assert self.num_epochs is not None  # By __post_init__.
     return math.ceil(self.num_epochs * num_examples / self.batch_size)
 
   def is_evaluation(self, step: int, num_examples: int) -> bool:
@@ -268,6 +270,7 @@ class TableTrainer:
     evaluate: [R, P, H] -> R validation results with a `score`.
     folder: where metrics.jsonl and the state go.
     tensorboard: folder of the event files, if any.
+    mesh: devices to spread each row's examples over; None uses one.
   """
 
   config: TrainConfig
@@ -279,6 +282,7 @@ class TableTrainer:
   evaluate: Evaluate
   folder: pathlib.Path
   tensorboard: pathlib.Path | None = None
+  mesh: Mesh | None = None
 
   def train(self, start: np.ndarray) -> TrainedTable:
     """Runs all steps that are left.
@@ -320,7 +324,9 @@ class TableTrainer:
     )
 
   def _step(self, run: _Run) -> None:
-    batch = self.rows.batch(run.step, self.config.batch_size)
+    batch = partitioning.shard_batch(
+        self.rows.batch(run.step, self.config.batch_size), self.mesh, axis=1
+    )
     run.state, losses = train_step(
         run.state,
         self.masks,

@@ -18,7 +18,7 @@ AnyArray = Array | np.ndarray
 
 # T5X's keys: encoder_input_tokens [B, T], decoder_input_tokens [B, L],
 # decoder_target_tokens [B, L], decoder_loss_weights [B, L].
-Batch = Mapping[str, AnyArray]
+Batch = Mapping[str, Array]
 
 
 class UserError(Exception):
@@ -41,20 +41,20 @@ class PromptMasks:
   piece_mask: Any  # Array [R, P, K], the paper's zeta
 
 
-def require(condition: bool, name: str, found: object, expected: str) -> None:
+def require(condition: bool, name: str, found: Any, expected: str) -> None:
   """Raises a `UserError` naming the thing, unless the condition holds."""
   if not condition:
     raise UserError(f"{name}: found {found!r}, expected {expected}")
 
 
-def require_int(name: str, found: object, least: int) -> None:
+def require_int(name: str, found: Any, least: int) -> None:
   """Raises a `UserError` unless `found` is an integer of at least `least`."""
   is_int = isinstance(found, int) and not isinstance(found, bool)
   require(is_int and found >= least, name, found, f"an integer >= {least}")
 
 
 def require_number(
-    name: str, found: object, least: int | float, *, exclusive: bool = False
+    name: str, found: Any, least: int | float, *, exclusive: bool = False
 ) -> None:
   """Raises a `UserError` unless `found` is a number not below `least`."""
   is_number = isinstance(found, (int, float)) and not isinstance(found, bool)

@@ -1,0 +1,81 @@
+"""Several devices compute what one computes: training, scoring, decoding."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+_ON_FOUR_DEVICES = """
+import json
+import pathlib
+import tempfile
+import numpy as np
+from tests import examples
+from xprompt_jax import evaluation, masks, partitioning, scoring, vocabularies
+from xprompt_jax.optimizer import OptimizerConfig
+from xprompt_jax.t5.config import T5Config
+from xprompt_jax.trainer import TableTrainer, TrainConfig
+from xprompt_jax.model import PromptedT5
+from xprompt_jax.weights import loading
+
+config = T5Config(vocab_size=38, emb_dim=12, num_heads=4, head_dim=5,
+                  num_encoder_layers=1, num_decoder_layers=1, mlp_dim=18)
+params = loading.load_frozen("random:3", config)
+mesh = partitioning.make_mesh(2)
+placed = {None: params, mesh: partitioning.shard_params(params, config, mesh)}
+rows = examples.rows_of(examples.tiny_split(8), (0, 1, 2))
+some = examples.random_masks(3, 5, 4)
+start = np.asarray(examples.random_prompt(3, 5, 12))
+found = {}
+for where, frozen in placed.items():
+  common = {"model": PromptedT5(t5_config=config), "frozen_params": frozen}
+  trained = TableTrainer(
+      config=TrainConfig(batch_size=4, num_epochs=None, num_steps=3),
+      optimizer=OptimizerConfig(), masks=some, rows=rows,
+      evaluate=lambda prompt: [{"score": 1.0}] * 3,
+      folder=pathlib.Path(tempfile.mkdtemp()), mesh=where, **common,
+  ).train(start)
+  scores = scoring.score_table(start, some, rows, batch_size=6, mesh=where,
+                               **common)
+  texts = evaluation.predict_table(
+      start, some, rows, vocabulary=vocabularies.load_vocabulary("bytes", 0),
+      batch_size=6, mesh=where, **common)
+  prompt = np.asarray(masks.apply_masks(trained.prompt, some))
+  found[where] = (prompt, *scores, texts)
+one, many = found[None], found[mesh]
+differences = [
+    float(np.abs(a - b).max() / np.abs(a).max())
+    for a, b in zip(one[:3], many[:3])
+]
+print(json.dumps({"differences": differences, "same": one[3] == many[3]}))
+"""
+
+
+@pytest.fixture(scope="module")
+def on_four_devices():
+  environment = {
+      **os.environ,
+      "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+  }
+  done = subprocess.run(
+      [sys.executable, "-c", _ON_FOUR_DEVICES],
+      env=environment,
+      capture_output=True,
+      text=True,
+      check=False,
+  )
+  assert done.returncode == 0, done.stderr
+  return json.loads(done.stdout)
+
+
+def test_prompts_and_scores_agree_with_one_device(on_four_devices):
+  prompt, token_scores, piece_scores = on_four_devices["differences"]
+  assert prompt < 1e-4
+  assert token_scores < 1e-5
+  assert piece_scores < 1e-5
+
+
+def test_predictions_are_the_same(on_four_devices):
+  assert on_four_devices["same"]
