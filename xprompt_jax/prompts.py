@@ -8,6 +8,7 @@ embedded inputs.
 from collections.abc import Sequence
 import dataclasses
 import pathlib
+import tokenize
 
 from flax import linen as nn
 from jax import Array
@@ -223,6 +224,12 @@ def _initial_prompt(
   if config.init == "random_uniform":
     return rng.uniform(-_UNIFORM_RANGE, _UNIFORM_RANGE, shape)
   if config.init == "first_rows":
+    require(
+        config.length <= len(embedding),
+        "PromptConfig.length",
+        config.length,
+        f"at most the {len(embedding)} rows of the model's embedding",
+    )
     return embedding[: config.length]
   if config.init == "text":
     text = config.init_text
@@ -237,6 +244,17 @@ def _initial_prompt(
     rows = _label_rows(labels, embedding, vocabulary)[: config.length]
     sampled = np.concatenate([rows, sampled[len(rows) :]])
   return sampled
+
+
+def _read_npy(path: pathlib.Path) -> np.ndarray:
+  try:
+    with open(path, "rb") as f:
+      # Not np.load, which opens archives and pickles under that name as well.
+      return np.lib.format.read_array(f, allow_pickle=False)
+  except OSError as e:
+    raise UserError(f"{path}: cannot read: {e.strerror or e}") from e
+  except (SyntaxError, ValueError, tokenize.TokenError) as e:
+    raise UserError(f"{path}: not a whole .npy file: {e}") from e
 
 
 def read_prompt_file(path: str, prompt_length: int, embed_dim: int) -> dict:
@@ -256,12 +274,7 @@ def read_prompt_file(path: str, prompt_length: int, embed_dim: int) -> dict:
   """
   file = pathlib.Path(path)
   if file.suffix == ".npy":
-    try:
-      arrays = {"prompt": np.load(file, allow_pickle=False)}
-    except OSError as e:
-      raise UserError(f"{path}: cannot read: {e.strerror or e}") from e
-    except (EOFError, ValueError) as e:
-      raise UserError(f"{path}: not a whole .npy file: {e}") from e
+    arrays = {"prompt": _read_npy(file)}
   else:
     arrays = artifacts.load_arrays(file)
   require("prompt" in arrays, path, sorted(arrays), "an array named 'prompt'")
