@@ -13,6 +13,7 @@ import pytest
 from safetensors import numpy as safetensors_numpy
 
 from tests.command_line import TINY, run
+from xprompt_jax import artifacts
 
 DOCS = pathlib.Path(__file__).parent.parent / "docs" / "files.md"
 # Of the run: R = seeds, P, K, H, N examples a split.
@@ -310,3 +311,43 @@ def test_infer_and_eval_without_tensorflow(tiny_run):
           -1
       ]["rows"]
   ]
+
+
+def test_infer_uses_the_row_that_is_asked_for(tiny_run, tmp_path, capsys):
+  arrays = artifacts.load_arrays(tiny_run / "tune" / "prompt.safetensors")
+  # Far apart, so that the two rows answer differently.
+  prompt = arrays["prompt"] * np.array([30.0, -30.0], np.float32)[:, None, None]
+  artifacts.save_arrays(tmp_path / "both.safetensors", {"prompt": prompt})
+  np.save(tmp_path / "second.npy", prompt[1])
+  (tmp_path / "in.jsonl").write_text(INPUTS)
+  answers = []
+  for name, row in (
+      ("both.safetensors", 0),
+      ("both.safetensors", 1),
+      ("second.npy", 0),
+  ):
+    assert (
+        run(
+            "infer",
+            *TINY,
+            f"--gin.PROMPT_FILE='{tmp_path / name}'",
+            f"--row={row}",
+            f"--input={tmp_path}/in.jsonl",
+            f"--workdir={tiny_run}",
+        )
+        == 0
+    )
+    lines = _json_lines(capsys.readouterr().out)
+    answers.append([line["prediction"] for line in lines])
+  assert answers[1] == answers[2]
+  assert answers[0] != answers[1]
+
+
+def test_infer_refuses_a_row_that_is_not_there(tiny_run, tmp_path, capsys):
+  (tmp_path / "in.jsonl").write_text(INPUTS)
+  arguments = ["--row=2", f"--input={tmp_path}/in.jsonl"]
+  assert run("infer", *TINY, *arguments, f"--workdir={tiny_run}") == 2
+  assert capsys.readouterr().err == (
+      f"t5x: --row=2: {tiny_run}/rewind/prompt.safetensors holds 2 prompts,"
+      " expected a row in [0, 2)\n"
+  )

@@ -239,22 +239,27 @@ def infer(
     config: ExperimentConfig,
     workdir: pathlib.Path,
     prompt_file: str | None,
+    row: int,
     source: str,
     target: str,
 ) -> None:
   """Reads JSON lines with `inputs` and writes them with `prediction` added.
 
-  A run's prompts are one for each seed; the first is used.
-
   Args:
     config: the root config.
     workdir: of the run whose prompt is used.
     prompt_file: a prompt to use instead.
+    row: which of its prompts; a run has one for each seed.
     source: JSON lines; `-` is standard input.
     target: where predictions go; `-` is standard output.
   """
   lines = _read_inputs(source)
-  prompt, masks, _ = _load_prompts(config, workdir, prompt_file)
+  prompt, masks, path = _load_prompts(config, workdir, prompt_file)
+  if not 0 <= row < prompt.shape[0]:
+    raise UserError(
+        f"--row={row}: {path} holds {prompt.shape[0]} prompts, expected a row"
+        f" in [0, {prompt.shape[0]})"
+    )
   experiment = load_experiment(config, workdir, roles=())
   split = _text_split([line["inputs"] for line in lines], experiment)
   rows = TableRows(
@@ -264,8 +269,8 @@ def infer(
       targets_length=config.task.targets_length,
   )
   (predictions,) = evaluation.predict_table(
-      prompt[:1],
-      masks_lib.take_rows(masks, np.array([0])),
+      prompt[[row]],
+      masks_lib.take_rows(masks, np.array([row])),
       rows,
       model=experiment.model,
       frozen_params=experiment.frozen_params,

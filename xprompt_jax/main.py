@@ -73,6 +73,13 @@ def _build_parser() -> _Parser:
     )
     if name == "infer":
       command.add_argument(
+          "--row",
+          type=int,
+          default=0,
+          help="which prompt of the run or file (a run has one for each seed;"
+          " `eval` prints them all)",
+      )
+      command.add_argument(
           "--input", default="-", help="JSON lines; - is standard input"
       )
       command.add_argument(
@@ -317,7 +324,12 @@ def _run(arguments: argparse.Namespace, bindings: Sequence[str]) -> None:
     commands.evaluate(config, workdir, arguments.split, _prompt_file())
   elif arguments.command == "infer":
     commands.infer(
-        config, workdir, _prompt_file(), arguments.input, arguments.output
+        config,
+        workdir,
+        _prompt_file(),
+        arguments.row,
+        arguments.input,
+        arguments.output,
     )
   elif arguments.command == "score":
     commands.score(config, workdir, _prompt_file())

@@ -19,6 +19,7 @@ import numpy as np
 
 from xprompt_jax import masks as masks_lib
 from xprompt_jax import partitioning
+from xprompt_jax import progress
 from xprompt_jax.model import PromptedT5, target_losses
 from xprompt_jax.tables import TableRows
 from xprompt_jax.types import Batch, PromptMasks
@@ -117,19 +118,23 @@ def score_table(
   token_sum = np.zeros((num_rows, prompt_length))
   piece_sum = np.zeros((*token_sum.shape, masks.piece_mask.shape[2]))
   device_prompt = jnp.asarray(prompt)
-  for batch in rows.every_example(batch_size):
-    arrays = {**batch.arrays, "rows": batch.row_ids, "valid": batch.valid}
-    placed = dict(partitioning.shard_batch(arrays, mesh))
-    token, piece = _score_sums(
-        device_prompt,
-        masks,
-        frozen_params,
-        placed.pop("rows"),
-        placed.pop("valid"),
-        placed,
-        model=model,
-    )
-    token_sum += np.asarray(token)
-    piece_sum += np.asarray(piece)
   count = np.array([len(split) for split in rows.splits], np.float64)
+  done = 0
+  with progress.Reporter("score", int(count.sum())) as reporter:
+    for batch in rows.every_example(batch_size):
+      arrays = {**batch.arrays, "rows": batch.row_ids, "valid": batch.valid}
+      placed = dict(partitioning.shard_batch(arrays, mesh))
+      token, piece = _score_sums(
+          device_prompt,
+          masks,
+          frozen_params,
+          placed.pop("rows"),
+          placed.pop("valid"),
+          placed,
+          model=model,
+      )
+      token_sum += np.asarray(token)
+      piece_sum += np.asarray(piece)
+      done += int(batch.valid.sum())
+      reporter.update(done, {})
   return token_sum / count[:, None], piece_sum / count[:, None, None]
