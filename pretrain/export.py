@@ -9,22 +9,18 @@ accuracy after that.
 import argparse
 import pathlib
 
-from flax import linen as nn
-import jax
-import jax.numpy as jnp
 import ml_dtypes
 
 from pretrain import train
 from xprompt_jax import artifacts
 from xprompt_jax.t5.network import T5
+from xprompt_jax.weights import bundled
 
 
 def read_state(workdir: pathlib.Path) -> tuple[int, dict]:
   """The step and the parameters of a saved state."""
-  t5 = T5(train.read_config())
-  example = jnp.zeros((1, 2), jnp.int32)
-  params = jax.jit(t5.init)(jax.random.key(0), example, example)["params"]
-  params = nn.unbox(params)
+  t5 = T5(bundled.bundled_config())
+  params = train.initial_params(t5)
   like = (params, train.make_optimizer().init(params))
   step, (params, _) = train.load_state(workdir / "state.safetensors", like)
   return step, params

@@ -26,6 +26,9 @@ LOOKUPS = (
     ("what color :", "say the color :"),
     ("what thing :", "say the thing :"),
 )
+# The same on texts of mini_wsc, where they tell a person by role or by gender.
+ROLES = (("name who does it :", "who does it :"), ("who is next :",))
+GENDERS = (("who is she :",), ("who is he :",))
 FILLERS = (
     *("also", "dear", "good", "hello", "here", "just", "listen", "look"),
     *("maybe", "next", "now", "okay", "please", "quick", "read", "reader"),
@@ -37,13 +40,13 @@ MAX_PREFIX = 20  # words in front of the input; a prompt has 20 positions
 NUM_SENTINELS = 32
 # Shares of the kinds of example.
 SHARES = {
-    "mini_boolq": 0.18,
-    "mini_rte": 0.16,
-    "mini_cb": 0.14,
-    "mini_wsc": 0.10,
+    "mini_boolq": 0.14,
+    "mini_rte": 0.13,
+    "mini_cb": 0.12,
+    "mini_wsc": 0.32,
     "lookup": 0.18,
-    "spans": 0.12,
-    "unasked": 0.12,
+    "spans": 0.05,
+    "unasked": 0.06,
 }
 
 
@@ -74,11 +77,18 @@ def task_inputs() -> set[str]:
 
 
 class Mixture:
-  """Draws examples, as lists of words, with passages of growing length."""
+  """Draws examples, as lists of words.
 
-  def __init__(self, rng: random.Random, left_out: set[str]):
+  Attributes:
+    rng: what draws.
+    left_out: inputs that are not drawn.
+    noise: share of the instructions that stand among other words.
+  """
+
+  def __init__(self, rng: random.Random, left_out: set[str], noise: float):
     self.rng = rng
     self.left_out = left_out
+    self.noise = noise
 
   def draw(self, max_facts: int) -> tuple[list[str], list[str]]:
     """Draws one example: input words and target words, without EOS.
@@ -95,7 +105,8 @@ class Mixture:
     task = rng.choice(lang.TASKS) if kind == "unasked" else kind
     text, target, _ = self._task(task, max_facts)
     if kind == "unasked":
-      count = rng.choice((0, rng.randint(1, MAX_PREFIX)))
+      noisy = rng.random() < self.noise
+      count = rng.randint(1, MAX_PREFIX) if noisy else 0
       return self._noise(count) + text.split(), UNASKED.split()
     return self._instruct(lang.INSTRUCTIONS[task]) + text.split(), [target]
 
@@ -103,9 +114,11 @@ class Mixture:
     """Draws a row of a task that is in none of its splits."""
     rng = self.rng
     count = rng.choices((1, 2, 3), (0.1, 0.4, 0.5))[0]
-    extra = [] if task == "mini_wsc" else [min(count, max_facts)]
+    extra = [] if task == "mini_wsc" else [min(count, max_facts), 0.0]
     while True:
-      row = lang.DRAW[task](rng, rng.choice(lang.LABELS[task]), *extra)
+      # The label of mini_wsc says whether its target is right: train on those.
+      label = task == "mini_wsc" or rng.choice(lang.LABELS[task])
+      row = lang.DRAW[task](rng, label, *extra)
       text, target = lang.model_text(task, row)
       if text not in self.left_out:
         return text, target, row
@@ -113,8 +126,11 @@ class Mixture:
   def _lookup(self, max_facts: int) -> tuple[list[str], list[str]]:
     """Asks for the owner, colour or thing that belongs to the question's.
 
-    The owner is found by the thing; colour and thing by the name.
+    The owner is found by the thing; colour and thing by the name. Half of the
+    look-ups are on texts of mini_wsc instead.
     """
+    if self.rng.random() < 0.5:
+      return self._lookup_person()
     task = self.rng.choice(("mini_boolq", "mini_rte", "mini_cb"))
     text, _, row = self._task(task, max_facts)
     told = row.get("passage") or row["premise"]
@@ -126,6 +142,19 @@ class Mixture:
     key, value = (2, asked[4]) if slot == 0 else (0, asked[0])
     found = [fact[slot] for fact in facts if fact[key] == value] or [NOBODY]
     return self._instruct(LOOKUPS[slot]) + text.split(), found
+
+  def _lookup_person(self) -> tuple[list[str], list[str]]:
+    """Asks for a person of a mini_wsc text, whatever the pronoun means."""
+    text = self._task("mini_wsc", 1)[0].split()
+    people = [text[0], text[2]]
+    mixed = len({name in lang.WOMEN for name in people}) == 2
+    if mixed and self.rng.random() < 0.7:
+      people.sort(key=lambda name: name in lang.MEN)
+      phrases = GENDERS
+    else:
+      phrases = ROLES
+    i = self.rng.randrange(2)
+    return self._instruct(phrases[i]) + text, [people[i]]
 
   def _spans(self, max_facts: int) -> tuple[list[str], list[str]]:
     """Span corruption: two single words, or one span of up to three."""
@@ -155,7 +184,7 @@ class Mixture:
   def _instruct(self, phrases: tuple[str, ...]) -> list[str]:
     """An instruction, often among other words."""
     phrase = self.rng.choice(phrases).split()
-    if self.rng.random() < 0.6:
+    if self.rng.random() >= self.noise:
       return phrase
     count = self.rng.randint(1, MAX_PREFIX - len(phrase))
     before = self.rng.choice((count, self.rng.randint(0, count)))

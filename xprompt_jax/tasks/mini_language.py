@@ -7,12 +7,14 @@ the tasks with seqio, `pretrain/mixture.py` turns the same generators into
 pre-training examples.
 
 A passage is a few facts, "anna has a red ball .". Within a passage every
-name, colour and thing is used once, so a changed fact is never true. Three
+colour and thing is used once, so a changed fact is never true. Three
 tasks look facts up; the fourth names the referent of a pronoun, by gender or,
 where two people share theirs, by who plausibly has the stated reason.
 """
 
 from collections.abc import Callable
+import copy
+import functools
 import random
 
 from xprompt_jax.types import UserError
@@ -30,15 +32,15 @@ PLACES = (
     *("school", "shop", "station", "zoo"),
 )
 # What was done: (a reason that lies with the one who did it, a reason that
-# lies with the other). Half of the reasons stand on both sides.
+# lies with the other). "kind" alone stands on both sides.
 DEEDS = {
     "called": ("lonely", "late"),
     "chased": ("angry", "rude"),
-    "feared": ("weak", "angry"),
+    "feared": ("weak", "rude"),
     "fed": ("kind", "hungry"),
-    "helped": ("kind", "weak"),
+    "helped": ("kind", "busy"),
     "paid": ("rich", "busy"),
-    "scolded": ("rude", "late"),
+    "scolded": ("angry", "late"),
     "thanked": ("glad", "kind"),
 }
 # Said in front of an input, these call up the skill a task needs.
@@ -63,20 +65,29 @@ NUM_ROWS = {
     "test": dict.fromkeys(TASKS, 400),
 }
 SHOTS = 32
+# Share of the passages in which one person has two things. Pre-training shows
+# none: without them every tuned prompt would answer every row.
+TWO_THINGS = {"mini_boolq": 0.12, "mini_rte": 0.07, "mini_cb": 0.07}
 
 Fact = tuple[str, str, str]  # name, colour, thing
 
 
-def draw_facts(rng: random.Random, count: int) -> list[Fact]:
-  """Draws facts that share no name, colour or thing."""
-  return list(
-      zip(
-          rng.sample(NAMES, count),
-          rng.sample(COLORS, count),
-          rng.sample(THINGS, count),
-          strict=True,
-      )
-  )
+def draw_facts(
+    rng: random.Random, count: int, two_things: float = 0.0
+) -> list[Fact]:
+  """Draws facts that share no name, colour or thing.
+
+  Args:
+    rng: what draws.
+    count: how many.
+    two_things: in this share of the cases one person has two things.
+  """
+  names = rng.sample(NAMES, count)
+  if rng.random() < two_things and count > 1:
+    first, second = rng.sample(range(count), 2)
+    names[first] = names[second]
+  colors, things = rng.sample(COLORS, count), rng.sample(THINGS, count)
+  return list(zip(names, colors, things, strict=True))
 
 
 def say(fact: Fact) -> str:
@@ -109,16 +120,22 @@ def change(
   chosen = rng.choice(facts)
   used = [fact[slot] for fact in facts]
   words = (NAMES, COLORS, THINGS)[slot]
-  if known and len(facts) > 1:
-    words = [word for word in used if word != chosen[slot]]
+  others = [word for word in used if word != chosen[slot]]
+  if known and others:
+    words = others
   else:
     words = [word for word in words if word not in used]
   return (*chosen[:slot], rng.choice(words), *chosen[slot + 1 :])
 
 
-def draw_boolq(rng: random.Random, label: bool, count: int = 3) -> dict:
+def draw_boolq(
+    rng: random.Random,
+    label: bool,
+    count: int = 3,
+    two_things: float = TWO_THINGS["mini_boolq"],
+) -> dict:
   """A mini_boolq row: is the fact asked for one of `count` facts?"""
-  facts = draw_facts(rng, count)
+  facts = draw_facts(rng, count, two_things)
   asked = rng.choice(facts)
   if not label:
     asked = change(rng, facts, rng.randrange(3), known=rng.random() < 0.5)
@@ -129,9 +146,14 @@ def draw_boolq(rng: random.Random, label: bool, count: int = 3) -> dict:
   }
 
 
-def draw_rte(rng: random.Random, label: str, count: int | None = None) -> dict:
+def draw_rte(
+    rng: random.Random,
+    label: str,
+    count: int | None = None,
+    two_things: float = TWO_THINGS["mini_rte"],
+) -> dict:
   """A mini_rte row: is the hypothesis one of `count` (2 or 3) facts?"""
-  facts = draw_facts(rng, count or rng.choice((2, 3)))
+  facts = draw_facts(rng, count or rng.choice((2, 3)), two_things)
   said = rng.choice(facts)
   if label == "not_entailment":
     said = change(rng, facts, rng.randrange(3), known=rng.random() < 0.5)
@@ -142,9 +164,14 @@ def draw_rte(rng: random.Random, label: str, count: int | None = None) -> dict:
   }
 
 
-def draw_cb(rng: random.Random, label: str, count: int = 2) -> dict:
+def draw_cb(
+    rng: random.Random,
+    label: str,
+    count: int = 2,
+    two_things: float = TWO_THINGS["mini_cb"],
+) -> dict:
   """A mini_cb row: stated, said otherwise, or about somebody else."""
-  facts = draw_facts(rng, count)
+  facts = draw_facts(rng, count, two_things)
   said = rng.choice(facts)
   if label == "contradiction":
     said = change(rng, facts, rng.choice((1, 2)), known=rng.random() < 0.5)
@@ -209,6 +236,7 @@ def model_text(task: str, row: dict) -> tuple[str, str]:
   return " ".join(words), row["target"]["span1_text"]
 
 
+@functools.cache
 def _all_rows(task: str) -> dict[str, list[dict]]:
   """Draws every split of a task; no input occurs twice among them."""
   rng = random.Random(f"xprompt_jax {task}")
@@ -253,7 +281,7 @@ def rows(task: str, split: str) -> list[dict]:
     )
   splits = _all_rows(task)
   if split in splits:
-    return splits[split]
+    return copy.deepcopy(splits[split])
   count = 2 * SHOTS if task == "mini_wsc" else SHOTS
   labels = LABELS[task]
   left = {
@@ -265,4 +293,4 @@ def rows(task: str, split: str) -> list[dict]:
     if left[row["label"]] > 0:
       left[row["label"]] -= 1
       chosen.append(row)
-  return chosen
+  return copy.deepcopy(chosen)

@@ -20,6 +20,13 @@ def bundled_vocabulary_path() -> pathlib.Path:
   return loading.BUNDLED / "sentencepiece.model"
 
 
+def bundled_config() -> T5Config:
+  """The sizes of the bundled network."""
+  fields = json.loads((loading.BUNDLED / "config.json").read_text())
+  fields["mlp_activations"] = tuple(fields["mlp_activations"])
+  return T5Config(**fields)
+
+
 def load_bundled() -> tuple[T5Config, dict]:
   """Loads the bundled network.
 
@@ -29,6 +36,6 @@ def load_bundled() -> tuple[T5Config, dict]:
   Raises:
     UserError: the packaged weights do not fit.
   """
-  config = json.loads((loading.BUNDLED / "config.json").read_text())
-  params = loading.load_frozen("bundled", T5Config(**config))
-  return T5Config(**config), jax.tree.map(np.asarray, params)
+  config = bundled_config()
+  params = loading.load_frozen("bundled", config)
+  return config, jax.tree.map(np.asarray, params)
