@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
   $$p -c '$(MIN_PYTHON)' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-SOURCES := xprompt_jax tests pretrain docs
+SOURCES := xprompt_jax tests pretrain docs benchmarks
 
 help:
 	@echo "make demo    tune, score, prune, rewind and search on a bundled task"

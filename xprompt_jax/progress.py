@@ -124,7 +124,8 @@ class Reporter:
     since = now - max(self._last_line, self._started if not result else 0.0)
     if (result and step == self._total) or since >= apart:
       self._last_line = now
-      line = f"{self._name}: {step}/{self._total} {status}{self._left(step)}"
+      words = (f"{self._name}: {step}/{self._total}", status, self._left(step))
+      line = " ".join(word for word in words if word)
       self.console.print(line, soft_wrap=True)
 
   def _left(self, step: int) -> str:
@@ -132,7 +133,7 @@ class Reporter:
     if done <= 0 or step == self._total:
       return ""
     seconds = (time.monotonic() - self._started) / done * (self._total - step)
-    return f" ({duration(seconds)} left)"
+    return f"({duration(seconds)} left)"
 
   def scalars(self, step: int, values: Mapping[str, float]) -> None:
     """Writes scalars to TensorBoard under the stage's name.
