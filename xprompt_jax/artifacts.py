@@ -171,12 +171,6 @@ def load_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
   return arrays
 
 
-def config_hash(config: Mapping[str, Any]) -> str:
-  """sha256 of a JSON-able config, whatever the order of its keys."""
-  text = json.dumps(config, sort_keys=True, allow_nan=False)
-  return hashlib.sha256(text.encode()).hexdigest()
-
-
 def _differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
   if isinstance(old, dict) and isinstance(new, dict):
     for key in sorted(old.keys() | new.keys()):

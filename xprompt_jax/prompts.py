@@ -46,7 +46,7 @@ class PromptConfig:
     init: one of `INITIALISERS`.
     init_text: the words for `text`, or the labels for `class_labels`.
     init_file: .npy [P, H] or .safetensors with `prompt` [P, H] or [R, P, H],
-      for `from_file`.
+      for `from_file`; masks in it are not taken over, so all may move again.
     pruned_tokens: `zero` keeps the position of a pruned token, which still
       takes attention (the paper's equation); `ignore` hides it as well.
   """
