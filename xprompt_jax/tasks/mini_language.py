@@ -12,7 +12,7 @@ tasks look facts up; the fourth names the referent of a pronoun, by gender or,
 where two people share theirs, by who plausibly has the stated reason.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import copy
 import functools
 import random
@@ -119,13 +119,16 @@ def change(
   """
   chosen = rng.choice(facts)
   used = [fact[slot] for fact in facts]
-  words = (NAMES, COLORS, THINGS)[slot]
+  words: Sequence[str] = (NAMES, COLORS, THINGS)[slot]
   others = [word for word in used if word != chosen[slot]]
   if known and others:
     words = others
   else:
     words = [word for word in words if word not in used]
-  return (*chosen[:slot], rng.choice(words), *chosen[slot + 1 :])
+  changed = list(chosen)
+  changed[slot] = rng.choice(words)
+  name, color, thing = changed
+  return name, color, thing
 
 
 def draw_boolq(
@@ -244,7 +247,7 @@ def _all_rows(task: str) -> dict[str, list[dict]]:
   seen = set()
   splits = {}
   for split, sizes in NUM_ROWS.items():
-    drawn = []
+    drawn: list[dict] = []
     while len(drawn) < sizes[task]:
       row = DRAW[task](rng, labels[len(drawn) % len(labels)])
       text = model_text(task, row)[0]
