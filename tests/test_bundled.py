@@ -37,7 +37,7 @@ def test_size():
 
 
 def test_vocabulary_has_a_piece_for_every_word():
-  path = str(bundled.bundled_vocabulary_path())
+  path = str(loading.BUNDLED / "sentencepiece.model")
   processor = sentencepiece.SentencePieceProcessor(model_file=path)
   assert [processor.id_to_piece(i) for i in range(3)] == [
       "<pad>",

@@ -7,11 +7,11 @@ padded to the smallest bucket that holds the batch, which changes no result
 (padding is masked) and bounds the number of compiled shapes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 import functools
 import itertools
 
-from jaxtyping import Bool, Int64
+from jaxtyping import Int64
 import numpy as np
 
 from xprompt_jax.token_cache import CachedSplit
@@ -178,41 +178,3 @@ def gather_batch(
           np.arange(targets_length)[None, :] < held[:, None]
       ).astype(np.float32),
   }
-
-
-def sequential_batches(
-    split: CachedSplit,
-    batch_size: int,
-    *,
-    buckets: Sequence[int],
-    targets_length: int,
-    sort_by_length: bool = True,
-) -> Iterator[tuple[Indices, Bool[np.ndarray, "B"], NumpyBatch]]:
-  """Yields every example once, for evaluation and scoring.
-
-  Args:
-    split: what is evaluated.
-    batch_size: B; the last batch is filled up to it.
-    buckets: as for `gather_batch`.
-    targets_length: L.
-    sort_by_length: take short inputs first, so that batches are padded little.
-      Results go back to their place by `indices`, whatever the order.
-
-  Yields:
-    indices: [B] each example's place in the split.
-    valid: [B] False where an example only fills the batch up; it repeats the
-      last one and its loss weights are 0.
-    batch: as from `gather_batch`, of one row.
-  """
-  order = np.arange(len(split))
-  if sort_by_length:
-    order = np.argsort(split.input_lengths, kind="stable").astype(np.int64)
-  for start in range(0, len(order), batch_size):
-    taken = order[start : start + batch_size]
-    valid = np.arange(batch_size) < len(taken)
-    indices = np.pad(taken, (0, batch_size - len(taken)), mode="edge")
-    batch = gather_batch(
-        [(split, indices)], buckets=buckets, targets_length=targets_length
-    )
-    batch["decoder_loss_weights"] *= valid[:, None]
-    yield indices, valid, batch

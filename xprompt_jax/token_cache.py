@@ -16,6 +16,7 @@ import functools
 import hashlib
 import importlib
 import json
+import math
 import os
 import pathlib
 from typing import Any
@@ -25,7 +26,7 @@ import numpy as np
 
 from xprompt_jax import artifacts, tokenization
 from xprompt_jax.tokenization import PRETOKENIZED, TARGETS
-from xprompt_jax.types import UserError
+from xprompt_jax.types import UserError, require
 from xprompt_jax.vocabularies import PAD_ID, Vocabulary
 
 # Raised when a reader of the older files would read the newer ones wrongly.
@@ -55,8 +56,12 @@ class CachedSplit:
 
   @property
   def fingerprint(self) -> str:
-    """sha256 over ids and examples: equal where training sees the same."""
-    text = self.info["arrays_sha256"] + self.info["examples_sha256"]
+    """sha256 over ids, examples and the names of what scores them.
+
+    Equal where training sees the same examples and measures them alike.
+    """
+    names = ("arrays_sha256", "examples_sha256", "postprocessor", "metrics")
+    text = json.dumps([self.info[name] for name in names], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
   @functools.cached_property
@@ -68,17 +73,6 @@ class CachedSplit:
   def target_lengths(self) -> Int64[np.ndarray, "N"]:
     """Tokens of each target, EOS included."""
     return np.diff(self.target_offsets)
-
-  def input_ids(self, index: int) -> Int32[np.ndarray, "T"]:
-    """Returns the ids of one input, EOS included."""
-    return self.inputs[
-        self.input_offsets[index] : self.input_offsets[index + 1]
-    ]
-
-  def target_ids(self, index: int) -> Int32[np.ndarray, "L"]:
-    """Returns the ids of one target, EOS included."""
-    first, last = self.target_offsets[index : index + 2]
-    return self.targets[first:last]
 
   def pad_inputs(
       self, indices: Int[np.ndarray, "B"], length: int
@@ -121,8 +115,7 @@ class CachedSplit:
     if unlabelled := self.info["num_unlabelled"]:
       raise UserError(
           f"task {self.task}, split {self.split}: {unlabelled} of {len(self)}"
-          " examples have no label, expected labels; predict it with `t5x"
-          " infer` or evaluate another split"
+          " examples have no label, expected labels; evaluate another split"
       )
 
   def targets_for_metrics(self) -> list[Any]:
@@ -144,6 +137,9 @@ class CachedSplit:
 
     Args:
       predictions: postprocessed, one for each example, in order.
+
+    Raises:
+      UserError: a metric is no finite number, or there is none.
     """
     targets = self.targets_for_metrics()
     if len(predictions) != len(targets):
@@ -153,8 +149,25 @@ class CachedSplit:
     values: dict[str, float] = {}
     for metric in self._metrics:
       found = metric(targets=targets, predictions=list(predictions))
-      values |= {name: float(value) for name, value in found.items()}
+      for name, value in found.items():
+        values[name] = self._metric_value(name, value)
+    require(bool(values), f"task {self.task}: metrics", values, "one or more")
     return values
+
+  def _metric_value(self, name: str, value: Any) -> float:
+    # seqio's Scalar holds its number in `value`.
+    number = getattr(value, "value", value)
+    try:
+      number = float(number)
+    except (TypeError, ValueError):
+      number = math.nan
+    require(
+        math.isfinite(number),
+        f"task {self.task}, split {self.split}: metric {name}",
+        value,
+        "a finite number",
+    )
+    return number
 
   @functools.cached_property
   def _postprocessor(self) -> Callable[..., Any] | None:
@@ -221,23 +234,6 @@ def ensure_token_cache(
       max_examples=max_examples,
   )
   _write(path, settings, made)
-  return _load(path)
-
-
-def load_token_cache(
-    *, task: str, split: str, cache_dir: str | os.PathLike[str]
-) -> CachedSplit:
-  """Returns a split that is in the cache, whatever its settings.
-
-  Raises:
-    UserError: it is missing or damaged.
-  """
-  path = _info_path(cache_dir, task, split)
-  if not path.exists():
-    raise UserError(
-        f"{path}: no such token cache; make it with `t5x cache` where"
-        " TensorFlow is installed"
-    )
   return _load(path)
 
 

@@ -71,11 +71,12 @@ def tokenize_task(
     max_examples: how many examples to take from the start; None takes all.
 
   Raises:
-    UserError: TensorFlow, the module, the task or the split is not there, the
-      split is empty, or an id occurs twice.
+    UserError: TensorFlow, the module, the task, a metric or the split is not
+      there, the split is empty, or an id occurs twice.
   """
   seqio = _import_seqio(f"token cache of task {task}, split {split}")
   found = _find_task(seqio, task, split, module)
+  metrics = _metric_fns(found)
   vocabulary = vocabulary or _own_vocabulary(seqio, found)
   read = _with_vocabulary(seqio, found, vocabulary)
   dataset = read.get_dataset(
@@ -95,10 +96,7 @@ def tokenize_task(
       examples=_examples(found, split, raw, vocabulary),
       vocabulary=vocabulary,
       postprocessor=_describe(_postprocess_fn(found), found, module, None),
-      metrics=[
-          _describe(fn, found, module, i)
-          for i, fn in enumerate(found.metric_fns)
-      ],
+      metrics=[_describe(fn, found, module, i) for i, fn in enumerate(metrics)],
       num_truncated_inputs=_truncated(raw, INPUTS, inputs_length, vocabulary),
       num_truncated_targets=_truncated(
           raw, TARGETS, targets_length, vocabulary
@@ -209,6 +207,25 @@ def _find_task(seqio: Any, task: str, split: str, module: str) -> Any:
       raise UserError(
           f"task {task}: has features {', '.join(found.output_features)},"
           f" expected {INPUTS} and {TARGETS}"
+      )
+  return found
+
+
+def _metric_fns(task: Any) -> list[Callable[..., Any]]:
+  """Returns the task's metrics, all of them of targets and predictions."""
+  expected = "at least one metric function of targets and predictions"
+  try:
+    found = list(task.metric_fns)
+  except ValueError as error:  # seqio looks at the arguments only now.
+    raise UserError(f"task {task.name}: {error}") from error
+  if not found:
+    raise UserError(f"task {task.name}: has no metric, expected {expected}")
+  for fn in found:
+    if fn not in task.predict_metric_fns:
+      name = getattr(fn, "__name__", type(fn).__name__)
+      raise UserError(
+          f"task {task.name}: metric {name} takes scores or auxiliary values,"
+          f" expected {expected}, and no other"
       )
   return found
 

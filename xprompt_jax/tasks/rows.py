@@ -1,6 +1,6 @@
 """Rows of the SuperGLUE tasks: the official JSONL files, read and checked.
 
-Plain Python, so that `t5x infer` can read such files without TensorFlow.
+Plain Python: nothing here needs TensorFlow or seqio.
 Whatever a row comes from (a JSONL file, TFDS, the mini language), it leaves
 here in TFDS's form: flat fields, the label as a class id, -1 without a label,
 and for WSC the spans repaired as in TFDS's `super_glue/wsc.fixed`.

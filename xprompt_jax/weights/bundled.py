@@ -6,18 +6,12 @@ through gin (`gin/models/bundled.gin`) and `loading.py`.
 """
 
 import json
-import pathlib
 
 import jax
 import numpy as np
 
 from xprompt_jax.t5.config import T5Config
 from xprompt_jax.weights import loading
-
-
-def bundled_vocabulary_path() -> pathlib.Path:
-  """The SentencePiece model, to be read with 32 extra ids behind it."""
-  return loading.BUNDLED / "sentencepiece.model"
 
 
 def bundled_config() -> T5Config:
