@@ -43,6 +43,17 @@ def tiny_run(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+  """A whole linear search in this process: its experiment and its summary."""
+  from tests import tiny_experiment
+  from xprompt_jax import search
+
+  workdir = tmp_path_factory.mktemp("finished")
+  experiment = tiny_experiment.make_experiment(workdir)
+  return experiment, search.run_experiment(experiment)
+
+
+@pytest.fixture(scope="session")
 def tiny_cache(tiny_run):
   """The token cache of that run."""
   return tiny_run / "cache"

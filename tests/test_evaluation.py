@@ -151,3 +151,23 @@ def test_predictions_go_back_to_their_place():
   )
   assert found[1]["accuracy"] == pytest.approx(100 * 2 / 7)
   assert found[1]["score"] == found[1]["accuracy"]
+
+
+def test_decoding_is_traced_once_for_each_bucket():
+  evaluation.generate.clear_cache()
+  split = examples.make_split(
+      [[5, 1]] * 5 + [[5] * 12 + [1]] * 5, [[6, 1]] * 10
+  )
+  masks = masks_lib.full_masks(1, examples.TINY_P, examples.TINY_K)
+  for seed in (0, 1):
+    evaluation.predict_table(
+        examples.random_prompt(1, examples.TINY_P, 12, seed),
+        masks,
+        examples.rows_of(split),
+        model=examples.TINY_MODEL,
+        frozen_params=examples.tiny_params(),
+        vocabulary=BYTES,
+        batch_size=2,
+    )
+  # Buckets 8 and 16; the last short example fills a batch with long ones.
+  assert evaluation.generate._cache_size() == 2

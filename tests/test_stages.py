@@ -1,89 +1,21 @@
-"""Stages over files: done is done, another config is refused, rewind is exact."""
+"""Stages over files: their names, their masks, and where rewinding starts."""
 
 import dataclasses
-import json
-import pathlib
 
 import numpy as np
-import pytest
 
 from tests import examples
-from xprompt_jax import artifacts, search, stages, vocabularies
-from xprompt_jax import masks as masks_lib
-from xprompt_jax.experiment import Experiment, ExperimentConfig, TaskConfig
-from xprompt_jax.optimizer import OptimizerConfig
-from xprompt_jax.prompts import PromptConfig
-from xprompt_jax.pruning import SearchConfig
-from xprompt_jax.trainer import TrainConfig
-from xprompt_jax.types import UserError
-
-CONFIG = ExperimentConfig(
-    model=examples.TINY,
-    checkpoint="random:3",
-    task=TaskConfig(
-        name="tiny",
-        module="none",
-        inputs_length=8,
-        targets_length=4,
-        buckets=(8,),
-        vocabulary="bytes",
-        extra_ids=0,
-    ),
-    prompt=PromptConfig(
-        length=examples.TINY_P,
-        num_pieces=examples.TINY_K,
-        init="random_uniform",
-    ),
-    optimizer=OptimizerConfig(),
-    train=TrainConfig(
-        batch_size=3, num_epochs=None, num_steps=4, eval_every_steps=2
-    ),
-    search=SearchConfig(token_ratios=(0.2, 0.6), piece_ratios=(0.25, 0.5)),
-    seeds=(3, 8),
-    eval_batch_size=32,
-    score_batch_size=32,
+from tests.tiny_experiment import (
+    CONFIG,
+    arrays_of,
+    files_of,
+    make_experiment,
+    result_of,
 )
-
-
-def make_experiment(
-    workdir: pathlib.Path, config: ExperimentConfig = CONFIG
-) -> Experiment:
-  return Experiment(
-      config=config,
-      workdir=workdir,
-      model=examples.TINY_MODEL,
-      frozen_params=examples.tiny_params(),
-      fingerprint="f",
-      vocabulary=vocabularies.load_vocabulary("bytes", 0),
-      splits={
-          "train": examples.tiny_split(7),
-          "validation": examples.tiny_split(4, seed=1),
-          "test": examples.tiny_split(5, seed=2),
-      },
-  )
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-  """A whole linear search: its experiment and its summary."""
-  experiment = make_experiment(tmp_path_factory.mktemp("run"))
-  return experiment, search.run_experiment(experiment)
-
-
-def files_of(folder):
-  return {
-      str(p.relative_to(folder)): p.read_bytes()
-      for p in sorted(folder.rglob("*"))
-      if p.is_file() and artifacts.TENSORBOARD not in p.parts
-  }
-
-
-def arrays_of(experiment, folder, name=artifacts.PROMPT):
-  return artifacts.load_arrays(experiment.workdir / folder / name)
-
-
-def result_of(experiment, folder):
-  return artifacts.read_json(experiment.workdir / folder / artifacts.RESULT)
+from xprompt_jax import artifacts, scoring, search, stages
+from xprompt_jax import masks as masks_lib
+from xprompt_jax.pruning import SearchConfig
+from xprompt_jax.types import PromptMasks
 
 
 def test_a_run_leaves_the_files_of_every_stage(finished):
@@ -114,99 +46,6 @@ def test_a_run_leaves_the_files_of_every_stage(finished):
       "tickets.jsonl",
       "result.json",
   }
-
-
-def test_a_finished_run_again_changes_no_file(finished):
-  experiment, summary = finished
-  before = files_of(experiment.workdir)
-  times = {p: p.stat().st_mtime_ns for p in experiment.workdir.rglob("*")}
-  assert search.run_experiment(make_experiment(experiment.workdir)) == (
-      json.loads(json.dumps(summary))
-  )
-  # Stage by stage, too.
-  (experiment.workdir / artifacts.RESULT).unlink()
-  search.run_experiment(make_experiment(experiment.workdir))
-  assert files_of(experiment.workdir) == before
-  for path, time in times.items():
-    if path.name not in ("result.json", "tickets.jsonl", path.parts[-1]):
-      assert path.stat().st_mtime_ns == time
-
-
-@pytest.mark.parametrize(
-    ("change", "difference"),
-    [
-        ({"seeds": (3, 9)}, "seeds is [3, 8] there and [3, 9] now"),
-        (
-            {"optimizer": OptimizerConfig(learning_rate=0.1)},
-            "optimizer.learning_rate is 0.3 there and 0.1 now",
-        ),
-        (
-            {"search": SearchConfig(token_ratios=(0.2, 0.7))},
-            "search.piece_ratios is [0.25, 0.5] there and",
-        ),
-    ],
-)
-def test_a_finished_run_refuses_another_config(finished, change, difference):
-  experiment, _ = finished
-  config = dataclasses.replace(CONFIG, **change)
-  with pytest.raises(UserError) as error:
-    search.run_experiment(make_experiment(experiment.workdir, config))
-  assert difference in str(error.value)
-
-
-def test_a_stage_that_was_stopped_refuses_another_config(finished, tmp_path):
-  experiment = make_experiment(tmp_path)
-
-  def stop(*unused):
-    raise KeyboardInterrupt
-
-  object.__setattr__(experiment, "evaluate", stop)
-  with pytest.raises(KeyboardInterrupt):
-    stages.run_tune(experiment)
-  other = dataclasses.replace(
-      CONFIG, optimizer=OptimizerConfig(learning_rate=1)
-  )
-  with pytest.raises(UserError, match=r"learning_rate is 0\.3 there and 1 now"):
-    stages.run_tune(make_experiment(tmp_path, other))
-
-
-def test_a_run_stopped_in_any_stage_ends_where_another_ends(finished, tmp_path):
-  """Stopped at every evaluation in turn and started again each time."""
-  experiment, _ = finished
-  evaluate = Experiment.evaluate
-  for attempt in range(1, 40):
-    again = make_experiment(tmp_path)
-    calls = []
-
-    def stopping(*args, calls=calls, again=again, attempt=attempt):
-      calls.append(1)
-      # Late enough in the end for the stage that evaluates three times.
-      if len(calls) == (2 if attempt < 14 else 5):
-        raise KeyboardInterrupt
-      return evaluate(again, *args)
-
-    object.__setattr__(again, "evaluate", stopping)
-    try:
-      search.run_experiment(again)
-      break
-    except KeyboardInterrupt:
-      continue
-  assert attempt > 6
-  # Results hold wall times; what they say of tickets is compared below.
-  found, expected = (
-      {
-          name: content
-          for name, content in files_of(folder).items()
-          if not name.endswith("result.json")
-      }
-      for folder in (tmp_path, experiment.workdir)
-  )
-  assert found == expected
-  first, second = (
-      artifacts.read_json(folder / artifacts.RESULT)
-      for folder in (experiment.workdir, tmp_path)
-  )
-  assert first["methods"] == second["methods"]
 
 
 def test_the_first_step_after_rewinding_starts_from_mask_times_tuned(finished):
@@ -264,10 +103,38 @@ def test_masks_hold_the_requested_counts_and_only_shrink(finished):
 def test_pieces_are_scored_at_the_tuned_prompt_behind_the_token_masks(finished):
   experiment, _ = finished
   scores = arrays_of(experiment, "score_piece", artifacts.SCORES)
-  masks = arrays_of(experiment, "rewind")["token_mask"]
+  winners = arrays_of(experiment, "rewind")
+  token_mask = winners["token_mask"]
+  assert (token_mask == 0).any()
+
+  def score(prompt, token_mask):
+    token, piece = scoring.score_table(
+        prompt,
+        PromptMasks(
+            token_mask=token_mask,
+            # No piece of a kept token is pruned yet.
+            piece_mask=np.repeat(token_mask[..., None], examples.TINY_K, 2),
+        ),
+        experiment.rows("train", CONFIG.seeds),
+        model=experiment.model,
+        frozen_params=experiment.frozen_params,
+        batch_size=CONFIG.score_batch_size,
+    )
+    return {"token_scores": token, "piece_scores": piece}
+
+  tuned = arrays_of(experiment, "tune")["prompt"]
+  expected = score(tuned, token_mask)
+  for name in ("token_scores", "piece_scores"):
+    np.testing.assert_array_equal(scores[name], expected[name])
   # A pruned token's pieces have no derivative left.
-  assert (scores["piece_scores"][masks == 0] == 0).all()
-  assert (scores["piece_scores"][masks == 1] > 0).any(axis=-1).all()
+  assert (scores["piece_scores"][token_mask == 0] == 0).all()
+  assert (scores["piece_scores"][token_mask == 1] > 0).any(axis=-1).all()
+  # Another prompt, or other masks, would have shown.
+  for other in (
+      score(winners["prompt"], token_mask),
+      score(tuned, np.ones_like(token_mask)),
+  ):
+    assert (other["piece_scores"] != scores["piece_scores"]).any()
 
 
 def test_the_summary_compares_methods_on_both_splits(finished):
