@@ -130,7 +130,7 @@ BINDINGS = [
         "PromptConfig.init_text: found 3, expected a text, or a list of texts",
     ),
     (
-        "PROMPT_FILE=3",
+        "PROMPT_INIT_FILE=3",
         "PromptConfig.init_file: found 3, expected a path, or None",
     ),
     (
@@ -197,7 +197,7 @@ BINDINGS = [
     ),
     (
         "NUM_EPOCHS=3",
-        "TrainConfig.num_epochs and num_steps: found (3, 120), expected one of"
+        "TrainConfig.num_epochs and num_steps: found (3, 100), expected one of"
         " the two, and None for the other",
     ),
     (

@@ -228,7 +228,8 @@ def test_infer_from_and_to_files(tiny_run, tmp_path, capsys):
     ],
 )
 def test_infer_refuses_other_lines(capsys, monkeypatch, tmp_path, text, line):
-  monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+  stdin = io.TextIOWrapper(io.BytesIO(text.encode()))
+  monkeypatch.setattr(sys, "stdin", stdin)
   assert run("infer", *TINY, f"--workdir={tmp_path}") == 2
   assert capsys.readouterr().err == f"t5x: {line}\n"
 

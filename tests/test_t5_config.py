@@ -131,3 +131,22 @@ def test_the_network_has_the_published_count(name, parse):
   shapes = jax.eval_shape(init, jax.random.key(0), tokens, tokens)
   count = sum(leaf.size for leaf in jax.tree.leaves(shapes))
   assert count == PUBLISHED[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "vocabulary", "extra_ids"),
+    [
+        ("bundled", "bundled", 32),
+        ("byt5_small", "bytes", 125),
+        ("mt5_base", "gs://t5-data/vocabs/mc4.250000.100extra/", 0),
+        ("t5_large", "gs://t5-data/vocabs/cc_all.32000/", 100),
+        ("t5_1_1_xxl", "gs://t5-data/vocabs/cc_all.32000/", 100),
+    ],
+)
+def test_a_model_brings_its_vocabulary(name, vocabulary, extra_ids):
+  gin.clear_config()
+  gin.add_config_file_search_path(str(GIN))
+  gin.parse_config_file(f"models/{name}.gin")
+  found = gin.query_parameter("VOCABULARY/gin.macro.value")
+  assert found.startswith(vocabulary)
+  assert gin.query_parameter("EXTRA_IDS/gin.macro.value") == extra_ids

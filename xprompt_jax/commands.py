@@ -55,18 +55,26 @@ def train(
   """
   experiment = load_experiment(config, workdir)
   facts = _run_facts(experiment)
-  path = workdir / artifacts.RUN
+  finished = (workdir / artifacts.RESULT).exists()
   # Until a stage has begun, WORKDIR may still take another config.
-  begun = (workdir / artifacts.TUNE / artifacts.STARTED).exists()
-  if begun and path.exists():
-    old = artifacts.read_json(path)
-    key = "frozen_params"
-    artifacts.check_config(path, {key: old.get(key)}, {key: facts[key]})
+  if (workdir / artifacts.TUNE / artifacts.STARTED).exists():
+    _check_weights(workdir, experiment)
   else:
-    artifacts.write_json(path, facts)
+    artifacts.write_json(workdir / artifacts.RUN, facts)
     artifacts.write_text(workdir / artifacts.CONFIG, gin_config)
   summary = search.run_experiment(experiment)
+  if not finished:
+    # A run that was stopped may have gone on with another search.
+    artifacts.write_text(workdir / artifacts.CONFIG, gin_config)
   report.print_summary(summary, workdir)
+
+
+def _check_weights(workdir: pathlib.Path, experiment: Experiment) -> None:
+  """Refuses frozen weights that are not those of the run in WORKDIR."""
+  path = workdir / artifacts.RUN
+  key = "frozen_params"
+  old = artifacts.read_json(path).get(key)
+  artifacts.check_config(path, {key: old}, {key: experiment.fingerprint})
 
 
 def _load_prompts(
@@ -129,6 +137,8 @@ def evaluate(
       "a split that the task has",
   )
   experiment = load_experiment(config, workdir, roles=(split,))
+  if prompt_file is None:
+    _check_weights(workdir, experiment)
   for row, found in enumerate(experiment.evaluate(split, prompt, masks)):
     line = {
         "prompt": path,
@@ -153,13 +163,16 @@ def score(
   """
   prompt, masks, path = _load_prompts(config, workdir, prompt_file)
   experiment = load_experiment(config, workdir, roles=("train",))
+  if prompt_file is None:
+    _check_weights(workdir, experiment)
   token_scores, piece_scores = scoring.score_table(
       prompt,
       masks,
       experiment.rows("train", range(prompt.shape[0])),
       model=experiment.model,
       frozen_params=experiment.frozen_params,
-      batch_size=config.score_batch_size,
+      batch_size=experiment.whole_batches(config.score_batch_size),
+      mesh=experiment.mesh,
   )
   output = workdir / artifacts.SCORE / artifacts.SCORES
   artifacts.save_arrays(
@@ -209,15 +222,17 @@ def _open_output(name: str) -> Iterator[TextIO]:
 
 def _read_inputs(name: str) -> list[dict[str, Any]]:
   try:
-    text = (
-        sys.stdin.read()
+    content = (
+        sys.stdin.buffer.read()
         if name == "-"
-        else pathlib.Path(name).read_text(encoding="utf-8")
+        else pathlib.Path(name).read_bytes()
     )
+    text = content.decode("utf-8-sig")
   except (OSError, UnicodeDecodeError) as e:
     raise UserError(f"--input={name}: cannot read: {e}") from e
   rows = []
-  for number, line in enumerate(text.splitlines(), 1):
+  # Not splitlines, which also ends lines at characters JSON text may hold.
+  for number, line in enumerate(text.split("\n"), 1):
     if not line.strip():
       continue
     try:
@@ -261,6 +276,8 @@ def infer(
         f" in [0, {prompt.shape[0]})"
     )
   experiment = load_experiment(config, workdir, roles=())
+  if prompt_file is None:
+    _check_weights(workdir, experiment)
   split = _text_split([line["inputs"] for line in lines], experiment)
   rows = TableRows(
       seeds=(0,),
@@ -275,7 +292,8 @@ def infer(
       model=experiment.model,
       frozen_params=experiment.frozen_params,
       vocabulary=experiment.vocabulary,
-      batch_size=config.eval_batch_size,
+      batch_size=experiment.whole_batches(config.eval_batch_size),
+      mesh=experiment.mesh,
   )
   with _open_output(target) as f:
     for line, prediction in zip(lines, predictions, strict=True):

@@ -36,6 +36,20 @@ from xprompt_jax.vocabularies import Vocabulary
 from xprompt_jax.weights import loading
 
 ROLES = ("train", "validation", "test")
+# Fields that change where and how fast results are computed, not the results
+# (beyond rounding), by section of the root config.
+_NOT_RESULTS = {
+    "": (
+        "search",
+        "checkpoint",
+        "eval_batch_size",
+        "score_batch_size",
+        "num_model_partitions",
+    ),
+    "model": ("remat",),
+    "task": ("vocabulary", "test_split"),
+    "train": ("save_every_steps", "rows_per_chunk"),
+}
 _SPLIT_FIELDS = tuple(f"{role}_split" for role in ROLES)
 
 
@@ -193,7 +207,10 @@ class Experiment:
     return TableRows(
         seeds=tuple(seeds),
         splits=(split,) * len(seeds),
-        buckets=self.config.task.buckets,
+        # Dropout draws by shape: with one shape, no row sees another.
+        buckets=self.config.task.buckets[-1:]
+        if self.config.model.dropout_rate > 0.0
+        else self.config.task.buckets,
         targets_length=self.config.task.targets_length,
     )
 
@@ -208,20 +225,42 @@ class Experiment:
         model=self.model,
         frozen_params=self.frozen_params,
         vocabulary=self.vocabulary,
-        batch_size=self.config.eval_batch_size,
+        batch_size=self.whole_batches(self.config.eval_batch_size),
         mesh=self.mesh,
     )
 
   @functools.cached_property
   def stage_config(self) -> dict[str, Any]:
-    """What every stage's result depends on, JSON-able."""
+    """What the result of training and scoring depends on, JSON-able.
+
+    What only decides where and how fast it is computed is left out, so that a
+    run that ran out of memory goes on with other settings. Paths are left out
+    too: fingerprints stand for what they hold.
+    """
     config = dataclasses.asdict(self.config)
-    del config["search"]
+    for section, names in _NOT_RESULTS.items():
+      for name in names:
+        del (config[section] if section else config)[name]
+    if self.config.prompt.init != "from_file":
+      del config["prompt"]["init_file"]
     return {
         **config,
         "frozen_params": self.fingerprint,
-        "splits": {k: v.fingerprint for k, v in self.splits.items()},
+        "splits": self.split_fingerprints("train", "validation"),
     }
+
+  def split_fingerprints(self, *roles: str) -> dict[str, str]:
+    """sha256 of those of the splits that are configured."""
+    return {
+        role: self.splits[role].fingerprint
+        for role in roles
+        if role in self.splits
+    }
+
+  def whole_batches(self, size: int) -> int:
+    """A batch size, rounded up so that the mesh's data axis divides it."""
+    along = 1 if self.mesh is None else self.mesh.shape["data"]
+    return -(-size // along) * along
 
 
 def load_splits(
@@ -287,10 +326,21 @@ def load_experiment(
   mesh = None
   if jax.device_count() > 1 or config.num_model_partitions > 1:
     mesh = partitioning.make_mesh(config.num_model_partitions)
-  params = loading.load_frozen(config.checkpoint, config.model)
-  fingerprint = loading.fingerprint(params)
-  if mesh is not None:
-    params = partitioning.shard_params(params, config.model, mesh)
+    require(
+        config.train.batch_size % mesh.shape["data"] == 0,
+        "TrainConfig.batch_size",
+        config.train.batch_size,
+        f"a multiple of the {mesh.shape['data']} devices along the mesh's data"
+        " axis",
+    )
+  arrays = loading.load_frozen(config.checkpoint, config.model)
+  fingerprint = loading.fingerprint(arrays)
+  # From the host's memory straight to where each part belongs.
+  params = (
+      jax.device_put(arrays)
+      if mesh is None
+      else partitioning.shard_params(arrays, config.model, mesh)
+  )
   return Experiment(
       config=config,
       workdir=workdir,

@@ -357,6 +357,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     message = str(e).partition("\n  In call to configurable")[0]
     print(f"t5x: {_one_line(message)}", file=sys.stderr)
     return 2
+  except RuntimeError as e:
+    # JAX's own error type is a RuntimeError, and importing JAX is slow.
+    if "RESOURCE_EXHAUSTED" not in str(e):
+      raise
+    print(
+        "t5x: the device is out of memory, expected less at once: ROWS_PER_CHUNK,"
+        " ExperimentConfig.eval_batch_size or score_batch_size smaller, or"
+        " T5Config.remat = True; finished stages are kept",
+        file=sys.stderr,
+    )
+    return 2
   except KeyboardInterrupt:
     goes_on = arguments.command == "train"
     hint = "; the same command goes on from here" if goes_on else ""

@@ -61,8 +61,10 @@ def apply_masks(
 
 
 def kept_tokens(masks: PromptMasks) -> np.ndarray:
-  """Tokens that are kept: [R] integers."""
-  return np.asarray(masks.token_mask).sum(axis=-1).astype(np.int64)
+  """Tokens that are kept, with at least one piece each: [R] integers."""
+  some = np.asarray(masks.piece_mask).any(axis=-1)
+  kept = np.asarray(masks.token_mask) * some
+  return kept.sum(axis=-1).astype(np.int64)
 
 
 def kept_pieces(masks: PromptMasks) -> np.ndarray:

@@ -95,6 +95,13 @@ def shard_params(params: Mapping, config: T5Config, mesh: Mesh) -> Any:
   return jax.device_put(params, param_shardings(config, mesh))
 
 
+def replicate(tree: Any, mesh: Mesh | None) -> Any:
+  """Puts a whole tree on every device of a mesh; None leaves it alone."""
+  if mesh is None:
+    return tree
+  return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
 def shard_batch(
     batch: Mapping[str, np.ndarray], mesh: Mesh | None, axis: int = 0
 ) -> Mapping[str, Any]:

@@ -187,9 +187,16 @@ def masked_prompts(
   return table.apply(variables, row_ids)
 
 
-def _sampled_rows(
-    rng: np.random.Generator, count: int, vocabulary: Vocabulary
-) -> np.ndarray:
+def _uniform(seed: int, count: int) -> np.ndarray:
+  """Numbers in [0, 1) that no version of NumPy will change: [count].
+
+  They come from the raw words of a Philox stream, as the data order does.
+  """
+  words = np.random.Philox(np.random.SeedSequence([seed])).random_raw(count)
+  return (words >> np.uint64(11)) * 2.0**-53
+
+
+def _sampled_rows(seed: int, count: int, vocabulary: Vocabulary) -> np.ndarray:
   last = min(vocabulary.vocab_size - vocabulary.extra_ids, _SAMPLED_PIECES)
   require(
       count <= last - _NUM_SPECIALS,
@@ -197,8 +204,8 @@ def _sampled_rows(
       count,
       f"at most the {last - _NUM_SPECIALS} pieces that can be sampled",
   )
-  ids = np.arange(_NUM_SPECIALS, last)
-  return rng.choice(ids, size=count, replace=False)
+  order = np.argsort(_uniform(seed, last - _NUM_SPECIALS), kind="stable")
+  return _NUM_SPECIALS + order[:count]
 
 
 def _label_rows(
@@ -219,10 +226,10 @@ def _initial_prompt(
     embedding: np.ndarray,
     vocabulary: Vocabulary,
 ) -> np.ndarray:
-  rng = np.random.default_rng([seed, 0])
   shape = (config.length, embedding.shape[1])
   if config.init == "random_uniform":
-    return rng.uniform(-_UNIFORM_RANGE, _UNIFORM_RANGE, shape)
+    unit = _uniform(seed, shape[0] * shape[1]).reshape(shape)
+    return (2.0 * unit - 1.0) * _UNIFORM_RANGE
   if config.init == "first_rows":
     require(
         config.length <= len(embedding),
@@ -237,7 +244,7 @@ def _initial_prompt(
     ids = vocabulary.encode(words)
     require(bool(ids), "PromptConfig.init_text", words, "a text with a piece")
     return embedding[np.resize(ids, config.length)]
-  sampled = embedding[_sampled_rows(rng, config.length, vocabulary)]
+  sampled = embedding[_sampled_rows(seed, config.length, vocabulary)]
   if config.init == "class_labels":
     text = config.init_text
     labels = (text,) if isinstance(text, str) else text
@@ -302,7 +309,10 @@ def read_prompt_file(path: str, prompt_length: int, embed_dim: int) -> dict:
   found = {"prompt": prompt}
   for name in ("token_mask", "piece_mask"):
     if name in arrays:
-      found[name] = arrays[name].astype(np.float32)
+      mask = arrays[name].astype(np.float32)
+      # A prompt without rows may have masks without rows.
+      without_rows = 1 if name == "token_mask" else 2
+      found[name] = mask[None] if mask.ndim == without_rows else mask
       require(
           bool(np.isin(found[name], (0.0, 1.0)).all()),
           f"{path}: {name}",

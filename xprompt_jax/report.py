@@ -13,6 +13,7 @@ from typing import Any
 import rich.box
 import rich.console
 import rich.table
+from scipy import stats
 
 from xprompt_jax import artifacts, progress
 
@@ -140,6 +141,12 @@ def selection(summary: Mapping[str, Any]) -> str:
   return text
 
 
+def _half_interval(spread: float, count: int) -> float:
+  """Half of Student's 95 % interval of a mean over `count` seeds."""
+  quantile = float(stats.t.ppf(0.975, count - 1))
+  return quantile * spread / math.sqrt(count)
+
+
 def comparison(summary: Mapping[str, Any]) -> str:
   """States whether XPrompt was better than prompt tuning.
 
@@ -151,7 +158,7 @@ def comparison(summary: Mapping[str, Any]) -> str:
   Returns:
     One line: mean and standard deviation of the differences in score (the
     mean of the task's metrics), in how many seeds each was better, and the
-    verdict, which wants the mean beyond two standard errors.
+    verdict, which wants Student's 95 % interval of the mean to leave out 0.
   """
   splits, metrics = _splits_and_metrics(summary)
   split = splits[-1]
@@ -174,7 +181,7 @@ def comparison(summary: Mapping[str, Any]) -> str:
         f" ± {spread:.2f} over {len(gains)} seeds (better in {better}, worse in"
         f" {worse})"
     )
-  if len(gains) > 1 and abs(mean) <= 2 * spread / math.sqrt(len(gains)):
+  if len(gains) > 1 and abs(mean) <= _half_interval(spread, len(gains)):
     verdict = "no clear difference"
   elif mean == 0:
     verdict = "no difference"

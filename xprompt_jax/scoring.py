@@ -18,8 +18,7 @@ from jaxtyping import Bool, Float, Int
 import numpy as np
 
 from xprompt_jax import masks as masks_lib
-from xprompt_jax import partitioning
-from xprompt_jax import progress
+from xprompt_jax import partitioning, progress
 from xprompt_jax.model import PromptedT5, target_losses
 from xprompt_jax.tables import TableRows
 from xprompt_jax.types import Batch, PromptMasks
@@ -81,11 +80,12 @@ def _score_sums(
   token, piece = mask_derivatives(
       prompt, masks, frozen_params, row_ids, batch, model=model
   )
-  # A product and not a scatter: the order of its sums is fixed.
+  # A product and not a scatter, whose order of sums is open; accelerators
+  # would round its factors to fewer bits by default.
   uses = jax.nn.one_hot(row_ids, prompt.shape[0]) * valid[:, None]
   return (
-      jnp.einsum("br,bp->rp", uses, jnp.abs(token)),
-      jnp.einsum("br,bpk->rpk", uses, jnp.abs(piece)),
+      jnp.einsum("br,bp->rp", uses, jnp.abs(token), precision="highest"),
+      jnp.einsum("br,bpk->rpk", uses, jnp.abs(piece), precision="highest"),
   )
 
 

@@ -170,6 +170,7 @@ def run_evaluate(experiment: Experiment, found: Found) -> list[dict[str, Any]]:
       **experiment.stage_config,
       "prompt": artifacts.digest_arrays({"prompt": everything.prompt}),
       "methods": names,
+      "test": experiment.split_fingerprints("test"),
   }
   result = artifacts.finished_result(folder, config)
   if result is not None:
@@ -238,7 +239,11 @@ def run_experiment(experiment: Experiment) -> dict[str, Any]:
     UserError: WORKDIR belongs to another config, or a stage cannot go on.
   """
   search = dataclasses.asdict(experiment.config.search)
-  config = {**experiment.stage_config, "search": search}
+  config = {
+      **experiment.stage_config,
+      "search": search,
+      "test": experiment.split_fingerprints("test"),
+  }
   summary = artifacts.finished_result(experiment.workdir, config)
   if summary is not None:
     return summary

@@ -254,7 +254,7 @@ def run_score(
         experiment.rows("train", [t.seed for t in table.tickets]),
         model=experiment.model,
         frozen_params=experiment.frozen_params,
-        batch_size=experiment.config.score_batch_size,
+        batch_size=experiment.whole_batches(experiment.config.score_batch_size),
         mesh=experiment.mesh,
     )
     require(
@@ -300,7 +300,8 @@ def run_prune(
   folder = experiment.workdir / artifacts.prune_folder(granularity)
   search = experiment.config.search
   config = {
-      "search": dataclasses.asdict(search),
+      "ratios": search.ratios(granularity),
+      "piece_scope": search.piece_scope if granularity == "piece" else None,
       "scores": artifacts.digest_arrays(scores),
       "masks": artifacts.digest_arrays(dataclasses.asdict(table.masks)),
       "tickets": [dataclasses.asdict(t) for t in table.tickets],

@@ -126,11 +126,17 @@ class TrainedTable:
 class _Run:
   """Where a training run stands: what the state file and metrics.jsonl hold."""
 
-  def __init__(self, optimizer: OptimizerConfig, start: np.ndarray):
+  def __init__(
+      self, optimizer: OptimizerConfig, start: np.ndarray, mesh: Mesh | None
+  ):
     prompt = jnp.array(start)
     num_rows = prompt.shape[0]
-    self.state = TrainState(
-        prompt=prompt, optimizer=optimizer_lib.init_rows(optimizer, prompt)
+    self._mesh = mesh
+    self.state = partitioning.replicate(
+        TrainState(
+            prompt=prompt, optimizer=optimizer_lib.init_rows(optimizer, prompt)
+        ),
+        mesh,
     )
     self.step = 0
     self.best_prompt = np.array(start)
@@ -170,9 +176,12 @@ class _Run:
     require(found == expected, f"{path}: prompt", found, f"shape {expected}")
     leaves, treedef = jax.tree.flatten(self.state.optimizer)
     leaves = [jnp.array(arrays[f"optimizer/{i}"]) for i in range(len(leaves))]
-    self.state = TrainState(
-        prompt=jnp.array(arrays["prompt"]),
-        optimizer=jax.tree.unflatten(treedef, leaves),
+    self.state = partitioning.replicate(
+        TrainState(
+            prompt=jnp.array(arrays["prompt"]),
+            optimizer=jax.tree.unflatten(treedef, leaves),
+        ),
+        self._mesh,
     )
     self.step = int(arrays["step"])
     self.best_prompt = np.array(arrays["best_prompt"])
@@ -182,6 +191,14 @@ class _Run:
     # Lines written after the state was saved will be computed again.
     lines = artifacts.read_json_lines(folder / artifacts.METRICS)
     self._lines = [line for line in lines if line["step"] <= self.step]
+    found_best = {(line["row"], line["step"]) for line in self._lines}
+    for row, step in enumerate(self.best_step.tolist()):
+      require(
+          step == 0 or (row, step) in found_best,
+          f"{folder / artifacts.METRICS}",
+          f"no line of row {row} at step {step}",
+          f"the one that {path} was saved with",
+      )
     for line in self._lines:
       if line["step"] == self.best_step[line["row"]]:
         self.best[line["row"]] = line["validation"]
@@ -296,7 +313,7 @@ class TableTrainer:
     Raises:
       UserError: a loss that is not finite, or a state that does not fit.
     """
-    run = _Run(self.optimizer, start)
+    run = _Run(self.optimizer, start, self.mesh)
     run.restore(self.folder)
     total = self.config.total_steps(self.rows.num_examples)
     with progress.Reporter(

@@ -100,7 +100,7 @@ def _read(path: pathlib.Path, config: T5Config) -> dict[str, np.ndarray]:
         " parameter names, 'bundled' or 'random:SEED'"
     )
   arrays = artifacts.load_arrays(file)
-  arrays = {n: a.astype(np.float32) for n, a in arrays.items()}
+  arrays = {n: a.astype(np.float32, copy=False) for n, a in arrays.items()}
   check_tree(arrays, config, str(file))
   return arrays
 
@@ -113,7 +113,8 @@ def load_frozen(checkpoint: str, config: T5Config) -> Any:
     config: the network's sizes.
 
   Returns:
-    A tree of float32 arrays, every leaf from the checkpoint.
+    A tree of float32 arrays in the host's memory, every leaf from the
+    checkpoint.
 
   Raises:
     UserError: a missing or damaged file, or weights that do not fit.
@@ -126,11 +127,11 @@ def load_frozen(checkpoint: str, config: T5Config) -> Any:
         checkpoint,
         "a seed below 2**32, as in 'random:0'",
     )
-    return jax.jit(_init, static_argnums=0)(config, jax.random.key(int(seed)))
+    init = jax.jit(_init, static_argnums=0)
+    return jax.device_get(init(config, jax.random.key(int(seed))))
   path = BUNDLED if checkpoint == "bundled" else pathlib.Path(checkpoint)
   arrays = _read(path, config)
-  tree = traverse_util.unflatten_dict(arrays, sep="/")
-  return jax.tree.map(jnp.asarray, tree)
+  return traverse_util.unflatten_dict(arrays, sep="/")
 
 
 def fingerprint(params: Any) -> str:
