@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 
+import jax
 import pytest
 
 from tests.command_line import TINY, run
@@ -190,3 +191,23 @@ def test_folder_that_is_a_file(tmp_path, tiny_cache, capsys):
       " Not a directory\n"
   )
   assert (tmp_path / "run").read_text() == "in the way"
+
+
+def test_a_device_out_of_memory_ends_in_one_line(monkeypatch, capsys):
+  def train(*unused):
+    raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory\nx")
+
+  monkeypatch.setattr(commands, "train", train)
+  assert run("train", *TINY) == 2
+  found = capsys.readouterr().err
+  assert found.startswith("t5x: the device is out of memory, expected less")
+  assert "ROWS_PER_CHUNK" in found and found.count("\n") == 1
+
+
+def test_another_error_of_the_runtime_is_a_bug(monkeypatch):
+  def train(*unused):
+    raise jax.errors.JaxRuntimeError("INTERNAL: something else")
+
+  monkeypatch.setattr(commands, "train", train)
+  with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
+    run("train", *TINY)

@@ -352,3 +352,23 @@ def test_infer_refuses_a_row_that_is_not_there(tiny_run, tmp_path, capsys):
       f"t5x: --row=2: {tiny_run}/rewind/prompt.safetensors holds 2 prompts,"
       " expected a row in [0, 2)\n"
   )
+
+
+@pytest.mark.parametrize("command", ["eval", "score"])
+def test_weights_of_another_run_are_refused(tiny_run, capsys, command):
+  arguments = [*TINY, "--gin.CHECKPOINT='random:9'", f"--workdir={tiny_run}"]
+  assert run(command, *arguments) == 2
+  found = capsys.readouterr()
+  assert found.out == ""
+  assert f"{tiny_run}/run.json: belongs to another config" in found.err
+
+
+def test_infer_reads_a_mark_and_separators_inside_a_text(
+    tiny_run, tmp_path, capsys
+):
+  text = '\ufeff{"inputs": "a\u2028b\u0085c"}\r\n'
+  (tmp_path / "in.jsonl").write_bytes(text.encode())
+  arguments = [f"--input={tmp_path}/in.jsonl", f"--workdir={tiny_run}"]
+  assert run("infer", *TINY, *arguments) == 0
+  (line,) = _json_lines(capsys.readouterr().out.strip("\n"))
+  assert line["inputs"] == "a\u2028b\u0085c"

@@ -16,6 +16,7 @@ from tests import examples
 from xprompt_jax import evaluation, masks, partitioning, scoring, vocabularies
 from xprompt_jax.optimizer import OptimizerConfig
 from xprompt_jax.t5.config import T5Config
+from xprompt_jax.train_step import train_step
 from xprompt_jax.trainer import TableTrainer, TrainConfig
 from xprompt_jax.model import PromptedT5
 from xprompt_jax.weights import loading
@@ -28,15 +29,17 @@ placed = {None: params, mesh: partitioning.shard_params(params, config, mesh)}
 rows = examples.rows_of(examples.tiny_split(8), (0, 1, 2))
 some = examples.random_masks(3, 5, 4)
 start = np.asarray(examples.random_prompt(3, 5, 12))
-found = {}
+found, traces = {}, []
 for where, frozen in placed.items():
   common = {"model": PromptedT5(t5_config=config), "frozen_params": frozen}
+  train_step.clear_cache()
   trained = TableTrainer(
       config=TrainConfig(batch_size=4, num_epochs=None, num_steps=3),
       optimizer=OptimizerConfig(), masks=some, rows=rows,
       evaluate=lambda prompt: [{"score": 1.0}] * 3,
       folder=pathlib.Path(tempfile.mkdtemp()), mesh=where, **common,
   ).train(start)
+  traces.append(train_step._cache_size())
   scores = scoring.score_table(start, some, rows, batch_size=6, mesh=where,
                                **common)
   texts = evaluation.predict_table(
@@ -49,7 +52,8 @@ differences = [
     float(np.abs(a - b).max() / np.abs(a).max())
     for a, b in zip(one[:3], many[:3])
 ]
-print(json.dumps({"differences": differences, "same": one[3] == many[3]}))
+print(json.dumps({"differences": differences, "same": one[3] == many[3],
+                  "traces": traces}))
 """
 
 
@@ -79,3 +83,7 @@ def test_prompts_and_scores_agree_with_one_device(on_four_devices):
 
 def test_predictions_are_the_same(on_four_devices):
   assert on_four_devices["same"]
+
+
+def test_a_step_is_compiled_once_with_and_without_a_mesh(on_four_devices):
+  assert on_four_devices["traces"] == [1, 1]

@@ -174,3 +174,21 @@ def test_a_run_killed_again_and_again_ends_there_too(
       search.run_experiment(make_experiment(tmp_path, SHORT, METRICS))
   assert starts > len(written) // 3
   assert results_of(tmp_path) == expected
+
+
+def test_a_run_may_go_on_with_other_memory_settings(finished):
+  experiment, summary = finished
+  config = dataclasses.replace(
+      CONFIG,
+      checkpoint="moved/there",
+      eval_batch_size=3,
+      score_batch_size=5,
+      model=dataclasses.replace(CONFIG.model, remat=True),
+      train=dataclasses.replace(
+          CONFIG.train, rows_per_chunk=None, save_every_steps=1
+      ),
+  )
+  before = files_of(experiment.workdir)
+  found = search.run_experiment(make_experiment(experiment.workdir, config))
+  assert found["methods"] == summary["methods"]
+  assert files_of(experiment.workdir) == before

@@ -194,3 +194,10 @@ def test_a_loss_that_turns_nan_stops_the_run_and_names_the_step(tmp_path):
     make_trainer(tmp_path, evaluate, num_steps=6).train(START)
   # What was on disk before stays as it was.
   assert (tmp_path / artifacts.STATE).read_bytes() == poisoned
+
+
+def test_a_state_without_its_metrics_is_refused(tmp_path):
+  make_trainer(tmp_path, num_steps=2).train(START)
+  (tmp_path / artifacts.METRICS).unlink()
+  with pytest.raises(UserError, match="found 'no line of row 0 at step 2'"):
+    make_trainer(tmp_path).train(START)

@@ -36,8 +36,9 @@ from xprompt_jax.vocabularies import Vocabulary
 from xprompt_jax.weights import loading
 
 ROLES = ("train", "validation", "test")
-# Fields that change where and how fast results are computed, not the results
-# (beyond rounding), by section of the root config.
+# Fields that say where and how fast results are computed, by section of the root
+# config. They change results by rounding alone, of which training at 0.3 makes
+# more; a run that ran out of memory must be able to change them all the same.
 _NOT_RESULTS = {
     "": (
         "search",
