@@ -29,6 +29,8 @@ class T5Config:
       T5's 1/sqrt(emb_dim) scale.
     relpos_num_buckets: rows of the relative position bias.
     relpos_max_distance: distance from which all positions share a bucket.
+    relpos_per_layer: a position bias in every layer, as umT5 and the networks
+      of T5X's `scalable_t5` have it; else one for each stack.
     dropout_rate: used only where a caller asks for dropout.
     dtype: computation dtype; parameters keep their own.
     float32_attention_logits: compute attention logits and softmax in float32.
@@ -50,6 +52,7 @@ class T5Config:
   logits_via_embedding: bool = False
   relpos_num_buckets: int = 32
   relpos_max_distance: int = 128
+  relpos_per_layer: bool = False
   dropout_rate: float = 0.0
   dtype: str = "float32"
   float32_attention_logits: bool = False
@@ -68,7 +71,12 @@ class T5Config:
     for name in sizes:
       require_int(f"T5Config.{name}", getattr(self, name), 1)
     self._check_buckets()
-    for name in ("logits_via_embedding", "float32_attention_logits", "remat"):
+    for name in (
+        "logits_via_embedding",
+        "relpos_per_layer",
+        "float32_attention_logits",
+        "remat",
+    ):
       found = getattr(self, name)
       is_bool = isinstance(found, bool)
       require(is_bool, f"T5Config.{name}", found, "True or False")

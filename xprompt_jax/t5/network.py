@@ -16,6 +16,26 @@ from xprompt_jax.t5 import layers
 from xprompt_jax.t5.config import T5Config
 
 
+def position_bias(
+    config: T5Config, bidirectional: bool, length: int
+) -> Float[Array, "1 heads N N"]:
+  """The position bias of the stack or layer that calls this."""
+  bias = layers.RelativePositionBias(config, bidirectional, name="relpos_bias")
+  return bias(length)
+
+
+def queries_of(
+    bias: Float[Array, "1 #heads L L"],
+    num_queries: int,
+    cache_index: Int[Array, ""] | None,
+) -> Float[Array, "1 #heads Q L"]:
+  """The rows of a bias for the queries that are being decoded."""
+  if cache_index is None or num_queries == bias.shape[-1]:
+    return bias
+  # [1, heads, L, L] -> [1, heads, 1, L]
+  return jax.lax.dynamic_slice_in_dim(bias, cache_index, 1, 2)
+
+
 class EncoderLayer(nn.Module):
   """Self-attention and feed-forward, each behind a norm and a residual."""
 
@@ -30,6 +50,8 @@ class EncoderLayer(nn.Module):
   ) -> Float[Array, "B S H"]:
     cfg = self.config
     drop = nn.Dropout(cfg.dropout_rate, broadcast_dims=(-2,))
+    if cfg.relpos_per_layer:
+      bias = bias + position_bias(cfg, True, x.shape[1])
     y = layers.LayerNorm(cfg.dtype, name="pre_attention_layer_norm")(x)
     y = layers.Attention(cfg, name="attention")(
         y, y, bias, deterministic=deterministic
@@ -57,6 +79,9 @@ class DecoderLayer(nn.Module):
   ) -> Float[Array, "B Q H"]:
     cfg = self.config
     drop = nn.Dropout(cfg.dropout_rate, broadcast_dims=(-2,))
+    if cfg.relpos_per_layer:
+      own_bias = position_bias(cfg, False, self_bias.shape[-1])
+      self_bias = self_bias + queries_of(own_bias, x.shape[1], cache_index)
     y = layers.LayerNorm(cfg.dtype, name="pre_self_attention_layer_norm")(x)
     y = layers.Attention(cfg, name="self_attention")(
         y, y, self_bias, cache_index=cache_index, deterministic=deterministic
@@ -77,7 +102,7 @@ class DecoderLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-  """A stack of encoder layers that share one position bias."""
+  """A stack of encoder layers, which share one position bias in most T5s."""
 
   config: T5Config
 
@@ -90,9 +115,9 @@ class Encoder(nn.Module):
   ) -> Float[Array, "B S H"]:
     cfg = self.config
     drop = nn.Dropout(cfg.dropout_rate, broadcast_dims=(-2,))
-    bias = layers.RelativePositionBias(cfg, True, name="relpos_bias")(
-        embedded.shape[1]
-    ) + layers.padding_bias(visible, cfg.dtype)
+    bias = layers.padding_bias(visible, cfg.dtype)
+    if not cfg.relpos_per_layer:
+      bias = position_bias(cfg, True, embedded.shape[1]) + bias
     layer = (
         nn.remat(EncoderLayer, static_argnums=(3,))
         if cfg.remat
@@ -126,12 +151,10 @@ class Decoder(nn.Module):
     position = jnp.arange(length)
     future = position[None, :] > position[:, None]
     causal_bias = jnp.where(future, layers.MASKED_LOGIT, 0.0)[None, None]
-    self_bias = layers.RelativePositionBias(cfg, False, name="relpos_bias")(
-        length
-    ) + causal_bias.astype(cfg.dtype)
-    if cache_index is not None and embedded.shape[1] < length:
-      # [1, heads, L, L] -> [1, heads, 1, L]: the query that is being decoded.
-      self_bias = jax.lax.dynamic_slice_in_dim(self_bias, cache_index, 1, 2)
+    self_bias = causal_bias.astype(cfg.dtype)
+    if not cfg.relpos_per_layer:
+      self_bias = position_bias(cfg, False, length) + self_bias
+    self_bias = queries_of(self_bias, embedded.shape[1], cache_index)
     cross_bias = layers.padding_bias(visible, cfg.dtype)
     layer = (
         nn.remat(DecoderLayer, static_argnums=(6,))
