@@ -31,7 +31,7 @@ BUNDLED_EXTRA_IDS = 32
 
 @functools.cache
 def tiny_params():
-  return jax.device_put(loading.load_frozen("random:3", TINY))
+  return loading.load_frozen("random:3", TINY).params
 
 
 def exact_match(targets, predictions):
@@ -116,7 +116,7 @@ TINY_MODEL = PromptedT5(t5_config=TINY)
 def bundled_model():
   """The bundled T5 and its parameters."""
   config = bundled.bundled_config()
-  params = jax.device_put(loading.load_frozen("bundled", config))
+  params = loading.load_frozen("bundled", config).params
   return PromptedT5(t5_config=config), params
 
 

@@ -8,7 +8,7 @@ import sentencepiece
 from pretrain import check, mixture, train
 from xprompt_jax.t5.network import T5
 from xprompt_jax.tasks import mini_language as lang
-from xprompt_jax.weights import bundled, loading
+from xprompt_jax.weights import bundled, checkpoints
 
 # The share of rows that the most frequent target has.
 MAJORITY = {
@@ -26,7 +26,7 @@ def model():
 
 
 def test_size():
-  files = [path for path in loading.BUNDLED.iterdir() if path.is_file()]
+  files = [path for path in checkpoints.BUNDLED.iterdir() if path.is_file()]
   assert {path.name for path in files} == {
       "README.md",
       "config.json",
@@ -37,7 +37,7 @@ def test_size():
 
 
 def test_vocabulary_has_a_piece_for_every_word():
-  path = str(loading.BUNDLED / "sentencepiece.model")
+  path = str(checkpoints.BUNDLED / "sentencepiece.model")
   processor = sentencepiece.SentencePieceProcessor(model_file=path)
   assert [processor.id_to_piece(i) for i in range(3)] == [
       "<pad>",

@@ -11,6 +11,7 @@ _ON_FOUR_DEVICES = """
 import json
 import pathlib
 import tempfile
+import jax
 import numpy as np
 from tests import examples
 from xprompt_jax import evaluation, masks, partitioning, scoring, vocabularies
@@ -23,9 +24,10 @@ from xprompt_jax.weights import loading
 
 config = T5Config(vocab_size=38, emb_dim=12, num_heads=4, head_dim=5,
                   num_encoder_layers=1, num_decoder_layers=1, mlp_dim=18)
-params = loading.load_frozen("random:3", config)
+params = loading.load_frozen("random:3", config).params
 mesh = partitioning.make_mesh(2)
-placed = {None: params, mesh: partitioning.shard_params(params, config, mesh)}
+shardings = partitioning.param_shardings(config, mesh)
+placed = {None: params, mesh: jax.device_put(params, shardings)}
 rows = examples.rows_of(examples.tiny_split(8), (0, 1, 2))
 some = examples.random_masks(3, 5, 4)
 start = np.asarray(examples.random_prompt(3, 5, 12))

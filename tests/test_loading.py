@@ -12,7 +12,7 @@ from safetensors import numpy as safetensors_numpy
 from tests import examples
 from xprompt_jax import artifacts
 from xprompt_jax.types import UserError
-from xprompt_jax.weights import bundled, loading
+from xprompt_jax.weights import bundled, checkpoints, loading
 
 CONFIG = dataclasses.replace(
     examples.TINY, num_encoder_layers=1, logits_via_embedding=True
@@ -68,9 +68,9 @@ def test_every_leaf_came_from_the_checkpoint(tmp_path, name):
   arrays = arrays_of()
   path = saved(tmp_path / name, arrays)
   # A folder means its model.safetensors.
-  if name == loading.WEIGHTS_FILE:
+  if name == checkpoints.WEIGHTS_FILE:
     path = str(tmp_path)
-  found = flat(loading.load_frozen(path, CONFIG))
+  found = flat(loading.load_frozen(path, CONFIG).params)
   assert found.keys() == arrays.keys()
   for leaf, expected in arrays.items():
     assert found[leaf].dtype == np.float32
@@ -80,13 +80,29 @@ def test_every_leaf_came_from_the_checkpoint(tmp_path, name):
 def test_halves_become_float32(tmp_path):
   arrays = {n: a.astype(np.float16) for n, a in arrays_of().items()}
   path = saved(tmp_path / "t5.safetensors", arrays)
-  found = flat(loading.load_frozen(path, CONFIG))
+  found = flat(loading.load_frozen(path, CONFIG).params)
   assert {leaf.dtype for leaf in found.values()} == {np.dtype(np.float32)}
   np.testing.assert_array_equal(found[KERNEL], arrays[KERNEL])
 
 
+def test_weights_are_rounded_to_bfloat16_when_they_are_read(tmp_path):
+  path = saved(tmp_path / "t5.safetensors", arrays_of())
+  frozen = loading.load_frozen(path, CONFIG, dtype="bfloat16")
+  found = flat(frozen.params)
+  for name, expected in arrays_of().items():
+    assert found[name].dtype == jnp.bfloat16
+    np.testing.assert_array_equal(
+        found[name], expected.astype(jnp.bfloat16), strict=True
+    )
+  assert frozen.fingerprint != loading.load_frozen(path, CONFIG).fingerprint
+
+
+def test_on_a_cpu_weights_are_float32():
+  assert loading.default_dtype() == "float32"
+
+
 def test_the_bundled_leaves_are_those_of_the_file():
-  stored = artifacts.load_arrays(loading.BUNDLED / loading.WEIGHTS_FILE)
+  stored = artifacts.load_arrays(checkpoints.BUNDLED / checkpoints.WEIGHTS_FILE)
   config, params = bundled.load_bundled()
   found = flat(params)
   assert found.keys() == stored.keys() == set(loading.parameter_shapes(config))
@@ -100,12 +116,11 @@ def test_all_that_does_not_fit_is_listed_in_one_line(tmp_path):
   del arrays[NORM]
   arrays["lm_head/kernel"] = np.zeros((12, 37), np.float32)
   arrays[TABLE] = arrays[TABLE].T.copy()
-  arrays[KERNEL][2, 3] = np.nan
   path = saved(tmp_path / "t5.safetensors", arrays)
   assert refused(path) == (
       f"{path}: does not fit T5Config: missing: {NORM}; unexpected:"
-      f" lm_head/kernel; misshapen: {TABLE} (12, 37) for (37, 12); not finite:"
-      f" {KERNEL}; expected its 28 parameters"
+      f" lm_head/kernel; misshapen: {TABLE} (12, 37) for (37, 12); expected its"
+      " 28 parameters"
   )
 
 
@@ -124,23 +139,52 @@ def test_a_value_that_is_not_finite_is_named(tmp_path, value):
   arrays = arrays_of()
   arrays[NORM][-1] = value
   path = saved(tmp_path / "t5.safetensors", arrays)
-  assert f": not finite: {NORM}; expected" in refused(path)
-
-
-@pytest.mark.parametrize(
-    ("name", "missing"),
-    [
-        ("folder", "folder/model.safetensors"),
-        ("t5.safetensors", "t5.safetensors"),
-        ("bundle", "bundle/model.safetensors"),
-    ],
-)
-def test_a_missing_file_is_named(tmp_path, name, missing):
-  (tmp_path / "folder").mkdir()
-  assert refused(str(tmp_path / name)) == (
-      f"CHECKPOINT: {tmp_path / missing} is missing, expected safetensors with"
-      " T5X's parameter names, 'bundled' or 'random:SEED'"
+  assert refused(path) == (
+      f"{path}: {NORM}: found NaN or infinity, expected finite numbers in"
+      " float32"
   )
+
+
+def test_a_value_too_large_for_the_dtype_is_named(tmp_path):
+  arrays = arrays_of()
+  arrays[NORM][-1] = np.finfo(np.float32).max
+  path = saved(tmp_path / "t5.safetensors", arrays)
+  loading.load_frozen(path, CONFIG)
+  with pytest.raises(UserError) as refusal:
+    loading.load_frozen(path, CONFIG, dtype="bfloat16")
+  assert str(refusal.value) == (
+      f"{path}: {NORM}: found NaN or infinity, expected finite numbers in"
+      " bfloat16"
+  )
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float64, np.bool_])
+def test_a_dtype_that_no_t5_has_is_named(tmp_path, dtype):
+  arrays = arrays_of()
+  arrays[NORM] = arrays[NORM].astype(dtype)
+  path = saved(tmp_path / "t5.safetensors", arrays)
+  code = {np.int32: "I32", np.float64: "F64", np.bool_: "BOOL"}[dtype]
+  assert refused(path) == (
+      f"{path}: {NORM}: found dtype {code}, expected one of float32, bfloat16,"
+      " float16"
+  )
+
+
+@pytest.mark.parametrize("name", ["folder", "t5.safetensors", "a/b/c"])
+def test_a_missing_path_is_named(tmp_path, name):
+  assert refused(str(tmp_path / name)) == (
+      f"CHECKPOINT: {tmp_path / name} is missing, expected a checkpoint of"
+      " Hugging Face or T5X, a hub id such as google/t5-large-lm-adapt,"
+      " 'bundled' or 'random:SEED'"
+  )
+
+
+def test_a_file_cut_short_is_named(tmp_path):
+  path = tmp_path / "t5.safetensors"
+  saved(path, arrays_of())
+  path.write_bytes(path.read_bytes()[:-5])
+  message = refused(str(path))
+  assert message.startswith(f"{path}: not a whole safetensors file: ")
 
 
 def test_a_damaged_file_is_named(tmp_path):
@@ -156,7 +200,8 @@ def test_a_damaged_file_is_named(tmp_path):
 
 def test_random_weights_follow_their_seed():
   first, again, other = (
-      flat(loading.load_frozen(f"random:{seed}", CONFIG)) for seed in (0, 0, 1)
+      flat(loading.load_frozen(f"random:{seed}", CONFIG).params)
+      for seed in (0, 0, 1)
   )
   shapes = {name: leaf.shape for name, leaf in first.items()}
   assert shapes == loading.parameter_shapes(CONFIG)
@@ -189,12 +234,14 @@ def test_other_random_forms_are_refused(checkpoint):
   )
 
 
-def test_the_fingerprint_tells_one_value_and_no_order():
+def test_the_fingerprint_tells_one_value_and_no_order(tmp_path):
   params = traverse_util.unflatten_dict(arrays_of(), sep="/")
   turned = traverse_util.unflatten_dict(
       dict(reversed(arrays_of().items())), sep="/"
   )
   before = loading.fingerprint(params)
+  path = saved(tmp_path / "t5.safetensors", arrays_of())
+  assert loading.load_frozen(path, CONFIG).fingerprint == before
   assert list(turned) != list(params)
   assert loading.fingerprint(turned) == before
   on_device = jax.tree.map(jnp.asarray, params)

@@ -41,7 +41,7 @@ def message(function, *args):
 batch = {"inputs": inputs, "targets": decoder_inputs}
 one = logits(params, jax.tree.map(jnp.asarray, batch))
 mesh = partitioning.make_mesh(2)
-sharded = partitioning.shard_params(params, config, mesh)
+sharded = jax.device_put(params, partitioning.param_shardings(config, mesh))
 four = logits(sharded, partitioning.shard_batch(batch, mesh))
 
 def shard_shape(array):
@@ -69,7 +69,7 @@ print(json.dumps({
         message(partitioning.make_mesh, 3),
         message(partitioning.make_mesh, 8),
         message(partitioning.make_mesh, 0),
-        message(partitioning.shard_params, params, config,
+        message(partitioning.param_shardings, config,
                 partitioning.make_mesh(4)),
         message(partitioning.shard_batch, {"inputs": inputs[:1]}, mesh),
     ],

@@ -147,6 +147,45 @@ def save_arrays(path: pathlib.Path, arrays: Mapping[str, Any]) -> None:
     temporary.write_bytes(content)
 
 
+@contextlib.contextmanager
+def opened_arrays(path: pathlib.Path) -> Iterator[Any]:
+  """Opens a safetensors file, of which parts can be read.
+
+  Raises:
+    UserError: the file is missing or is not safetensors.
+  """
+  try:
+    with safetensors.safe_open(path, framework="numpy") as f:
+      yield f
+  except OSError as e:
+    raise UserError(f"{path}: cannot read: {e.strerror or e}") from e
+  except safetensors.SafetensorError as e:
+    raise UserError(f"{path}: not a whole safetensors file: {e}") from e
+
+
+def check_digest(
+    path: pathlib.Path,
+    metadata: Mapping[str, str],
+    arrays: Mapping[str, AnyArray],
+) -> None:
+  """Refuses arrays that lack the sha256 that their file states of them.
+
+  Args:
+    path: the file.
+    metadata: the file's; other programs' state no sha256.
+    arrays: what was read.
+
+  Raises:
+    UserError: another sha256.
+  """
+  stated = metadata.get("sha256")
+  if stated is not None and stated != (found := digest_arrays(arrays)):
+    raise UserError(
+        f"{path}: contents have sha256 {found[:12]}, expected {stated[:12]}:"
+        " the file is damaged"
+    )
+
+
 def load_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
   """Reads what `save_arrays` wrote, or any safetensors file.
 
@@ -154,20 +193,9 @@ def load_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
     UserError: the file is missing, is not safetensors, or its contents do not
       have the sha256 its metadata states.
   """
-  try:
-    with safetensors.safe_open(path, framework="numpy") as f:
-      metadata = f.metadata() or {}
-      arrays = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118
-  except OSError as e:
-    raise UserError(f"{path}: cannot read: {e.strerror or e}") from e
-  except safetensors.SafetensorError as e:
-    raise UserError(f"{path}: not a whole safetensors file: {e}") from e
-  stated = metadata.get("sha256")
-  if stated is not None and stated != (found := digest_arrays(arrays)):
-    raise UserError(
-        f"{path}: contents have sha256 {found[:12]}, expected {stated[:12]}:"
-        " the file is damaged"
-    )
+  with opened_arrays(path) as f:
+    arrays = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118
+    check_digest(path, f.metadata() or {}, arrays)
   return arrays
 
 

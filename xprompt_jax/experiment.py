@@ -51,6 +51,7 @@ _NOT_RESULTS = {
     "task": ("vocabulary", "test_split"),
     "train": ("save_every_steps", "rows_per_chunk"),
 }
+_DTYPES = ("float32", "bfloat16")
 _SPLIT_FIELDS = tuple(f"{role}_split" for role in ROLES)
 
 
@@ -121,7 +122,9 @@ class ExperimentConfig:
 
   Attributes:
     model: the frozen T5's sizes.
-    checkpoint: where its weights come from; see `weights/loading.py`.
+    checkpoint: where its weights come from; see `weights/checkpoints.py`.
+    frozen_dtype: what its weights are kept in; None becomes bfloat16 on
+      accelerators and float32 on CPUs.
     task: data.
     prompt: size and initial values.
     optimizer: Adafactor.
@@ -136,6 +139,7 @@ class ExperimentConfig:
 
   model: T5Config
   checkpoint: str
+  frozen_dtype: str | None = None
   task: TaskConfig
   prompt: PromptConfig
   optimizer: OptimizerConfig
@@ -160,7 +164,13 @@ class ExperimentConfig:
         isinstance(self.checkpoint, str) and bool(self.checkpoint),
         "ExperimentConfig.checkpoint",
         self.checkpoint,
-        "a path, 'bundled' or 'random:SEED'",
+        "a path, a hub id, 'bundled' or 'random:SEED'",
+    )
+    require(
+        self.frozen_dtype in (None, *_DTYPES),
+        "ExperimentConfig.frozen_dtype",
+        self.frozen_dtype,
+        f"one of {', '.join(_DTYPES)}, or None",
     )
     require_int("ExperimentConfig.eval_batch_size", self.eval_batch_size, 1)
     require_int("ExperimentConfig.score_batch_size", self.score_batch_size, 1)
@@ -321,6 +331,9 @@ def load_experiment(
   Raises:
     UserError: whatever is wrong with vocabulary, data or weights.
   """
+  # What the backend decides becomes part of the config.
+  dtype = config.frozen_dtype or loading.default_dtype()
+  config = dataclasses.replace(config, frozen_dtype=dtype)
   vocabulary, splits = load_splits(
       config.task, workdir / artifacts.CACHE, config.model.vocab_size, roles
   )
@@ -334,13 +347,11 @@ def load_experiment(
         f"a multiple of the {mesh.shape['data']} devices along the mesh's data"
         " axis",
     )
-  arrays = loading.load_frozen(config.checkpoint, config.model)
-  fingerprint = loading.fingerprint(arrays)
-  # From the host's memory straight to where each part belongs.
-  params = (
-      jax.device_put(arrays)
-      if mesh is None
-      else partitioning.shard_params(arrays, config.model, mesh)
+  frozen = loading.load_frozen(
+      config.checkpoint,
+      config.model,
+      dtype=dtype,
+      shardings=mesh and partitioning.param_shardings(config.model, mesh),
   )
   return Experiment(
       config=config,
@@ -348,8 +359,8 @@ def load_experiment(
       model=PromptedT5(
           t5_config=config.model, pruned_tokens=config.prompt.pruned_tokens
       ),
-      frozen_params=params,
-      fingerprint=fingerprint,
+      frozen_params=frozen.params,
+      fingerprint=frozen.fingerprint,
       vocabulary=vocabulary,
       splits=splits,
       mesh=mesh,

@@ -90,11 +90,6 @@ def param_shardings(config: T5Config, mesh: Mesh) -> Any:
   return shardings
 
 
-def shard_params(params: Mapping, config: T5Config, mesh: Mesh) -> Any:
-  """Puts a T5's parameters where `param_shardings` says, values unchanged."""
-  return jax.device_put(params, param_shardings(config, mesh))
-
-
 def replicate(tree: Any, mesh: Mesh | None) -> Any:
   """Puts a whole tree on every device of a mesh; None leaves it alone."""
   if mesh is None:

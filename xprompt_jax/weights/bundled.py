@@ -11,12 +11,12 @@ import jax
 import numpy as np
 
 from xprompt_jax.t5.config import T5Config
-from xprompt_jax.weights import loading
+from xprompt_jax.weights import checkpoints, loading
 
 
 def bundled_config() -> T5Config:
   """The sizes of the bundled network."""
-  fields = json.loads((loading.BUNDLED / "config.json").read_text())
+  fields = json.loads((checkpoints.BUNDLED / "config.json").read_text())
   fields["mlp_activations"] = tuple(fields["mlp_activations"])
   return T5Config(**fields)
 
@@ -31,5 +31,5 @@ def load_bundled() -> tuple[T5Config, dict]:
     UserError: the packaged weights do not fit.
   """
   config = bundled_config()
-  params = loading.load_frozen("bundled", config)
+  params = loading.load_frozen("bundled", config).params
   return config, jax.tree.map(np.asarray, params)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 import dataclasses
 from typing import Any
 
+import ml_dtypes  # noqa: F401 - gives NumPy its bfloat16.
 import numpy as np
 
 from xprompt_jax.types import UserError
@@ -63,6 +64,17 @@ def check_dtype(file: str, tensor: str, found: object) -> None:
         f"{file}: {tensor}: found dtype {found}, expected one of"
         f" {', '.join(_DTYPES)}"
     )
+
+
+def safetensors_dtype(file: str, tensor: str, found: str) -> Any:
+  """The dtype that a safetensors header calls `F32`, `BF16` or `F16`.
+
+  Raises:
+    UserError: any other.
+  """
+  name = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}.get(found)
+  check_dtype(file, tensor, name or found)
+  return np.dtype(name)
 
 
 def of_array(array: np.ndarray, file: str, tensor: str) -> Leaf:
