@@ -13,13 +13,14 @@ VALUES = "NAME=VALUE with 10, 0.5, 'text', (1, 2), True or None"
 FLAGS = [
     (
         [],
-        "found no command, expected one of train, eval, infer, score, cache;"
-        " see `t5x --help`",
+        "found no command, expected one of train, eval, infer, score, export,"
+        " import, cache; see `t5x --help`",
     ),
     (
         ["trian"],
         "argument COMMAND: invalid choice: 'trian' (choose from 'train',"
-        " 'eval', 'infer', 'score', 'cache'); see `t5x --help`",
+        " 'eval', 'infer', 'score', 'export', 'import', 'cache'); see"
+        " `t5x --help`",
     ),
     (
         ["train"],
@@ -55,6 +56,50 @@ FLAGS = [
         "--gin_file=models/bundled.gin: found no whole configuration, expected"
         " a recipe that includes xprompt.gin, a file of models/ and one of"
         " tasks/",
+    ),
+]
+
+
+_IMPORT = ["import", "--checkpoint=a", "--output=b", "--format=t5x"]
+_EXPORT = ["export", DEMO, "--output=b"]
+FLAGS += [
+    (
+        ["export", *_EXPORT[1:], "--format=pt"],
+        "argument --format: invalid choice: 'pt' (choose from 'peft', 'npy',"
+        " 'safetensors', 'openprompt', 'compact'); see `t5x --help`",
+    ),
+    (
+        _EXPORT,
+        "the following arguments are required: --format; see `t5x --help`",
+    ),
+    (
+        ["import", "--format=hf"],
+        "argument --format: invalid choice: 'hf' (choose from 't5x',"
+        " 'huggingface'); see `t5x --help`",
+    ),
+    (
+        ["import", "--format=t5x"],
+        "the following arguments are required: --checkpoint, --output; see"
+        " `t5x --help`",
+    ),
+    (
+        [*_IMPORT, "--gin.T5Config.mlp_dim=3"],
+        "--gin.T5Config.mlp_dim=3: found no gin file, expected one; see `t5x"
+        " --help`",
+    ),
+    (
+        [*_IMPORT, "--workdir=w"],
+        "--workdir=w: found no such flag; see `t5x --help`",
+    ),
+    (
+        [*_IMPORT, "--gin_file=tasks/mini_boolq.gin"],
+        "--gin_file=tasks/mini_boolq.gin: found no whole configuration,"
+        " expected the sizes of a T5, as a file of models/ has them",
+    ),
+    (
+        [*_IMPORT, "--gin_file=models/t5_1_1.gin"],
+        "--gin_file=models/t5_1_1.gin: found no whole configuration, expected"
+        " the sizes of a T5, as a file of models/ has them",
     ),
 ]
 
@@ -179,8 +224,8 @@ BINDINGS = [
     ),
     (
         "CHECKPOINT=None",
-        "ExperimentConfig.checkpoint: found None, expected a path, 'bundled'"
-        " or 'random:SEED'",
+        "ExperimentConfig.checkpoint: found None, expected a path, a hub id,"
+        " 'bundled' or 'random:SEED'",
     ),
     (
         "SEEDS=(0, -1)",

@@ -6,17 +6,20 @@ import shutil
 import signal
 import subprocess
 import sys
+import types
 
 import jax
 import pytest
 
 from tests.command_line import TINY, run
-from xprompt_jax import commands
+import xprompt_jax
+from xprompt_jax import commands, flags
+from xprompt_jax.t5.config import T5Config
 
 _HELP = """
 import sys
-from xprompt_jax import main
-for arguments in (["--help"], ["train", "--help"]):
+from xprompt_jax import flags, main
+for arguments in (["--help"], *([c, "--help"] for c in flags.COMMANDS)):
   try:
     main.main(arguments)
   except SystemExit as e:
@@ -39,7 +42,7 @@ def _python(*arguments, **more):
 def test_help_loads_nothing_heavy():
   done = _python("-c", _HELP)
   assert (done.returncode, done.stderr) == (0, "")
-  for command in ("train", "eval", "infer", "score", "cache"):
+  for command in flags.COMMANDS:
     assert f"\n    {command} " in done.stdout
   assert "--gin.NAME" in done.stdout
 
@@ -211,3 +214,91 @@ def test_another_error_of_the_runtime_is_a_bug(monkeypatch):
   monkeypatch.setattr(commands, "train", train)
   with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
     run("train", *TINY)
+
+
+def _module(monkeypatch, name, **functions):
+  """Puts a module in the place of `xprompt_jax.<name>`."""
+  module = types.ModuleType(f"xprompt_jax.{name}")
+  vars(module).update(functions)
+  monkeypatch.setitem(sys.modules, module.__name__, module)
+  monkeypatch.setattr(xprompt_jax, name, module, raising=False)
+
+
+def test_export_is_called_with_its_flags(monkeypatch):
+  seen = []
+  _module(monkeypatch, "export", export=lambda *a, **k: seen.append((a, k)))
+  assert run("export", *TINY, "--format=npy", "--output=out") == 0
+  assert (
+      run(
+          "export",
+          *TINY,
+          "--gin.PROMPT_FILE='a.npy'",
+          "--workdir=w",
+          "--format=peft",
+          "--output=out",
+          "--row=1",
+          "--remove_pruned_tokens",
+      )
+      == 0
+  )
+  assert [a[0].prompt.length for a, _ in seen] == [4, 4]
+  assert [(a[1], k) for a, k in seen] == [
+      (
+          pathlib.Path("runs/xprompt_demo"),
+          {
+              "prompt_file": None,
+              "row": None,
+              "output_format": "npy",
+              "output": pathlib.Path("out"),
+              "remove_pruned_tokens": False,
+          },
+      ),
+      (
+          pathlib.Path("w"),
+          {
+              "prompt_file": "a.npy",
+              "row": 1,
+              "output_format": "peft",
+              "output": pathlib.Path("out"),
+              "remove_pruned_tokens": True,
+          },
+      ),
+  ]
+
+
+def test_import_needs_no_gin_file(monkeypatch):
+  seen = []
+  _module(
+      monkeypatch, "conversion", convert=lambda *a, **k: seen.append((a, k))
+  )
+  arguments = ["import", "--checkpoint=a/b", "--output=out", "--format=t5x"]
+  assert run(*arguments) == 0
+  assert (
+      run(
+          *arguments,
+          "--gin_file=models/bundled.gin",
+          "--gin.T5Config.mlp_dim=200",
+      )
+      == 0
+  )
+  # A whole recipe has the sizes as well.
+  assert run(*arguments, *TINY) == 0
+  out = pathlib.Path("out")
+  assert [a for a, _ in seen] == [("a/b", out)] * 3
+  assert {k["output_format"] for _, k in seen} == {"t5x"}
+  assert [k["config"] and k["config"].mlp_dim for _, k in seen] == [
+      None,
+      200,
+      48,
+  ]
+  assert seen[1][1]["config"] == T5Config(
+      vocab_size=288,
+      emb_dim=128,
+      num_heads=4,
+      head_dim=32,
+      num_encoder_layers=3,
+      num_decoder_layers=2,
+      mlp_dim=200,
+      mlp_activations=("gelu", "linear"),
+      logits_via_embedding=False,
+  )

@@ -1,9 +1,9 @@
 """The command line: `t5x train --gin_file=xprompt_demo.gin` and its kin.
 
-The only module that knows gin. It turns flags and gin files into an
-`ExperimentConfig`, calls one function for each command, and turns whatever
-the user can mend into one line and exit status 2. Imports that load JAX stand
-inside functions, so that `--help` answers at once.
+The only module that knows gin. `flags.py` parses the command line; this module
+turns gin files into an `ExperimentConfig`, has `dispatch.py` run the command,
+and turns whatever the user can mend into one line and exit status 2. Imports
+that load JAX stand inside functions, so that `--help` answers at once.
 """
 
 import argparse
@@ -18,108 +18,16 @@ import pathlib
 import re
 import sys
 import tokenize
-from typing import Any, NoReturn
+from typing import Any
+
+from xprompt_jax import flags
 
 _GIN_FOLDER = pathlib.Path(__file__).parent / "gin"
-_COMMANDS = {
-    "train": "tune, score, prune, rewind and search, then print the results",
-    "eval": "evaluate a prompt on a split",
-    "infer": "predict: JSON lines with `inputs` in, predictions out",
-    "score": "write the importance scores of a prompt",
-    "cache": "tokenise a task's splits, for machines without TensorFlow",
-}
-
-
 _VALUES = "10, 0.5, 'text', (1, 2), True or None"
-
-
-class _Parser(argparse.ArgumentParser):
-  """Prints a mistake in one line."""
-
-  def error(self, message: str) -> NoReturn:
-    self.exit(2, f"t5x: {message}; see `t5x --help`\n")
-
-
-def _build_parser() -> _Parser:
-  parser = _Parser(
-      prog="t5x",
-      description="Prompt tuning and XPrompt for T5 models, in JAX.",
-      allow_abbrev=False,
-  )
-  commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-  for name, help_text in _COMMANDS.items():
-    command = commands.add_parser(
-        name, help=help_text, description=help_text, allow_abbrev=False
-    )
-    command.add_argument(
-        "--gin_file",
-        action="append",
-        help="gin file; looked for in the current folder, in"
-        " --gin_search_paths, then in the packaged gin/ (repeatable)",
-    )
-    command.add_argument(
-        "--gin_search_paths",
-        default="",
-        help="folders to look for gin files in, with commas between",
-    )
-    command.add_argument(
-        "--workdir", help="where results go (default: runs/<gin file>)"
-    )
-    command.add_argument(
-        "--gin.NAME",
-        dest="_bindings",
-        metavar="VALUE",
-        help="set a macro or a parameter, such as --gin.PROMPT_LENGTH=10",
-    )
-    if name == "infer":
-      command.add_argument(
-          "--row",
-          type=int,
-          default=0,
-          help="which prompt of the run or file (a run has one for each seed;"
-          " `eval` prints them all)",
-      )
-      command.add_argument(
-          "--input", default="-", help="JSON lines; - is standard input"
-      )
-      command.add_argument(
-          "--output", default="-", help="predictions; - is standard output"
-      )
-    if name == "eval":
-      command.add_argument(
-          "--split",
-          choices=("train", "validation", "test"),
-          help="default: test if the task has one, else validation",
-      )
-  return parser
-
-
-def _parse_arguments(
-    argv: Sequence[str],
-) -> tuple[argparse.Namespace, list[str]]:
-  """Splits `--gin.NAME=VALUE` from the flags: they become gin bindings."""
-  parser = _build_parser()
-  bindings, rest = [], []
-  for argument in argv:
-    if not argument.startswith("--gin."):
-      rest.append(argument)
-    elif "=" in argument:
-      bindings.append(argument.removeprefix("--gin."))
-    else:
-      parser.error(f"{argument}: found no value, expected {argument}=VALUE")
-  arguments, unknown = parser.parse_known_args(rest)
-  if arguments.command is None and not unknown:
-    parser.error(f"found no command, expected one of {', '.join(_COMMANDS)}")
-  if unknown:
-    near = difflib.get_close_matches(
-        unknown[0].partition("=")[0],
-        [f"--{name}" for name in vars(arguments)],
-    )
-    hint = f", expected one such as {near[0]}" if near else ""
-    parser.error(f"{unknown[0]}: found no such flag{hint}")
-  if not arguments.gin_file:
-    parser.error("--gin_file: found none, expected a gin file")
-  return arguments, bindings
+_WHOLE_RECIPE = (
+    "a recipe that includes xprompt.gin, a file of models/ and one of tasks/"
+)
+_WHOLE_MODEL = "the sizes of a T5, as a file of models/ has them"
 
 
 def _one_line(text: object) -> str:
@@ -183,12 +91,13 @@ def _explain_name(text: str) -> str | None:
   return None
 
 
-def _explain(error: Exception, source: str) -> str:
+def _explain(error: Exception, source: str, whole: str) -> str:
   """One line for what gin refuses: where, what was found, what was expected.
 
   Args:
     error: as gin raised it.
     source: the flag that was being read.
+    whole: which gin files are enough.
   """
   text = _one_line(error)
   if m := re.search(r'In file "(.+?)", line (\d+)', text):
@@ -214,13 +123,10 @@ def _explain(error: Exception, source: str) -> str:
     return (
         f"{source}: found no Python value, expected NAME=VALUE with {_VALUES}"
     )
-  if "ExperimentConfig'> in the Gin registry" in text or (
+  if "'> in the Gin registry" in text or (
       isinstance(error, TypeError) and "missing" in text
   ):
-    return (
-        f"{source}: found no whole configuration, expected a recipe that"
-        " includes xprompt.gin, a file of models/ and one of tasks/"
-    )
+    return f"{source}: found no whole configuration, expected {whole}"
   if explained := _explain_name(text):
     return f"{source}: {explained}"
   # gin adds the call in which a config refused its fields.
@@ -231,6 +137,8 @@ def parse_gin(
     gin_files: Sequence[str],
     bindings: Sequence[str],
     search_paths: Sequence[str] = (),
+    *,
+    model_only: bool = False,
 ) -> Any:
   """Parses gin files and bindings, finalizes, and builds the root config.
 
@@ -238,9 +146,10 @@ def parse_gin(
     gin_files: names or paths.
     bindings: `NAME=VALUE` strings, later than the files.
     search_paths: folders tried before the packaged ones.
+    model_only: build the sizes of the T5 alone.
 
   Returns:
-    An `ExperimentConfig`.
+    An `ExperimentConfig`, or a `T5Config`.
 
   Raises:
     UserError: whatever gin cannot find, parse or bind.
@@ -248,8 +157,10 @@ def parse_gin(
   import gin
 
   from xprompt_jax import experiment
+  from xprompt_jax.t5.config import T5Config
   from xprompt_jax.types import UserError
 
+  root = T5Config if model_only else experiment.ExperimentConfig
   # Whoever calls `main` twice means the second config alone.
   gin.clear_config()
   for folder in (*search_paths, str(_GIN_FOLDER)):
@@ -268,7 +179,7 @@ def parse_gin(
       gin.parse_config(binding)
     names = f"--gin_file={', '.join(gin_files)}"
     gin.finalize()
-    return gin.get_configurable(experiment.ExperimentConfig)()
+    return gin.get_configurable(root)()
   except UserError:
     raise
   except (
@@ -283,7 +194,8 @@ def parse_gin(
       ValueError,
       tokenize.TokenError,
   ) as e:
-    raise UserError(_explain(e, names)) from e
+    whole = _WHOLE_MODEL if model_only else _WHOLE_RECIPE
+    raise UserError(_explain(e, names, whole)) from e
   finally:
     logging.disable(logging.NOTSET)
 
@@ -309,32 +221,30 @@ def _prompt_file() -> str | None:
 def _run(arguments: argparse.Namespace, bindings: Sequence[str]) -> None:
   # Before anything imports TensorFlow.
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-  from xprompt_jax import commands
+  from xprompt_jax import dispatch
 
   search_paths = [p for p in arguments.gin_search_paths.split(",") if p]
-  config = parse_gin(arguments.gin_file, bindings, search_paths)
-  workdir = pathlib.Path(
-      arguments.workdir or f"runs/{pathlib.Path(arguments.gin_file[-1]).stem}"
-  )
-  if arguments.command == "train":
-    import gin
+  files = arguments.gin_file
+  if arguments.command == "import":
+    model = None
+    if files:
+      model = parse_gin(files, bindings, search_paths, model_only=True)
+    dispatch.convert(arguments, model)
+    return
+  config = parse_gin(files, bindings, search_paths)
+  import gin
 
-    commands.train(config, workdir, gin.operative_config_str())
-  elif arguments.command == "eval":
-    commands.evaluate(config, workdir, arguments.split, _prompt_file())
-  elif arguments.command == "infer":
-    commands.infer(
-        config,
-        workdir,
-        _prompt_file(),
-        arguments.row,
-        arguments.input,
-        arguments.output,
-    )
-  elif arguments.command == "score":
-    commands.score(config, workdir, _prompt_file())
-  else:
-    commands.cache(config, workdir)
+  dispatch.run(
+      dispatch.Call(
+          arguments=arguments,
+          config=config,
+          workdir=pathlib.Path(
+              arguments.workdir or f"runs/{pathlib.Path(files[-1]).stem}"
+          ),
+          prompt_file=_prompt_file(),
+          gin_config=gin.operative_config_str(),
+      )
+  )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -346,7 +256,9 @@ def main(argv: Sequence[str] | None = None) -> int:
   Returns:
     0, or 2 after a mistake that the user can mend; bugs raise.
   """
-  arguments, bindings = _parse_arguments(sys.argv[1:] if argv is None else argv)
+  arguments, bindings = flags.parse_arguments(
+      sys.argv[1:] if argv is None else argv
+  )
   from xprompt_jax.types import UserError
 
   try:

@@ -1,0 +1,113 @@
+"""The prompts that commands are about, read from a run or from a file.
+
+`prompts.py` makes prompts and knows no run; `eval`, `score`, `infer` and
+`export` all start here.
+"""
+
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from xprompt_jax import artifacts, prompts
+from xprompt_jax import masks as masks_lib
+from xprompt_jax.experiment import Experiment, ExperimentConfig
+from xprompt_jax.types import PromptMasks, UserError, require
+
+
+def read_prompts(
+    path: str, config: ExperimentConfig
+) -> tuple[np.ndarray, PromptMasks]:
+  """Reads prompts of any length from a file, with masks.
+
+  Args:
+    path: a file that `prompts.read_prompt_file` reads.
+    config: H comes from here, and K where the file has no piece masks.
+
+  Returns:
+    The prompt [R, P, H], unmasked, and its masks; ones where the file has
+    none.
+
+  Raises:
+    UserError: a file that cannot be read, or whose masks fit no prompt of it.
+  """
+  embed_dim = config.model.emb_dim
+  arrays = prompts.read_prompt_file(path, None, embed_dim)
+  prompt = arrays["prompt"]
+  num_rows, length, _ = prompt.shape
+  num_pieces = config.prompt.num_pieces
+  if "piece_mask" in arrays and arrays["piece_mask"].ndim == 3:
+    num_pieces = arrays["piece_mask"].shape[2]
+  full = masks_lib.full_masks(num_rows, length, num_pieces)
+  masks = PromptMasks(
+      token_mask=arrays.get("token_mask", np.asarray(full.token_mask)),
+      piece_mask=arrays.get("piece_mask", np.asarray(full.piece_mask)),
+  )
+  for name in ("token_mask", "piece_mask"):
+    shape, expected = getattr(masks, name).shape, getattr(full, name).shape
+    require(shape == expected, f"{path}: {name}", shape, str(expected))
+  require(
+      num_pieces > 0 and embed_dim % num_pieces == 0,
+      f"{path}: piece_mask",
+      f"{num_pieces} pieces per token",
+      f"a divisor of the model's emb_dim {embed_dim}",
+  )
+  # A pruned token has no pieces, whatever a file says.
+  piece_mask = masks.piece_mask * masks.token_mask[..., None]
+  return prompt, PromptMasks(token_mask=masks.token_mask, piece_mask=piece_mask)
+
+
+def load_prompts(
+    config: ExperimentConfig, workdir: pathlib.Path, prompt_file: str | None
+) -> tuple[np.ndarray, PromptMasks, str]:
+  """The prompts a command is about: a given file, or what the run left.
+
+  Args:
+    config: the root config.
+    workdir: of the run.
+    prompt_file: PROMPT_FILE; None means the run's own.
+
+  Returns:
+    The prompt [R, P, H], unmasked, its masks, and the path of the file.
+
+  Raises:
+    UserError: there is none, or it cannot be read.
+  """
+  if prompt_file is not None:
+    return *read_prompts(prompt_file, config), prompt_file
+  candidates = [
+      workdir / folder / artifacts.PROMPT
+      for folder in (artifacts.REWIND, artifacts.TUNE)
+  ]
+  found = next((str(p) for p in candidates if p.exists()), None)
+  if found is None:
+    raise UserError(
+        f"{workdir}: holds no trained prompt, expected {candidates[0]}, or a"
+        " prompt given by --gin.PROMPT_FILE"
+    )
+  return *read_prompts(found, config), found
+
+
+def check_row(row: int, path: str, num_rows: int) -> None:
+  """Refuses a row that a file of R = `num_rows` prompts does not have."""
+  if not 0 <= row < num_rows:
+    raise UserError(
+        f"--row={row}: {path} holds {num_rows} prompts, expected a row in"
+        f" [0, {num_rows})"
+    )
+
+
+def weights_facts(experiment: Experiment) -> dict[str, Any]:
+  """What tells one frozen model from another, as run.json keeps it."""
+  return {
+      "frozen_dtype": experiment.config.frozen_dtype,
+      "frozen_params": experiment.fingerprint,
+  }
+
+
+def check_weights(workdir: pathlib.Path, experiment: Experiment) -> None:
+  """Refuses frozen weights that are not those of the run in WORKDIR."""
+  path = workdir / artifacts.RUN
+  run = artifacts.read_json(path)
+  facts = weights_facts(experiment)
+  artifacts.check_config(path, {name: run.get(name) for name in facts}, facts)
