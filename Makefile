@@ -1,18 +1,21 @@
 # Everything starts from a Python of at least 3.11; the rest is installed
 # into .venv the first time and whenever the requirements change.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format clean
+.PHONY: help demo test test-interop lint format clean
 
 MIN_PYTHON := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
   $$p -c '$(MIN_PYTHON)' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+TORCH_INSTALLED := .venv/.torch_installed
 SOURCES := xprompt_jax tests pretrain docs benchmarks
 
 help:
 	@echo "make demo    tune, score, prune, rewind and search on a bundled task"
 	@echo "make test    check format, lint, types and layers, then run the tests"
+	@echo "make test-interop  install PyTorch, transformers and peft as well,"
+	@echo "                   and compare with them"
 	@echo "make lint    the checks alone"
 	@echo "make format  rewrite the sources in the project's format"
 	@echo "make clean   remove .venv and caches, keep runs/"
@@ -25,11 +28,19 @@ $(INSTALLED): requirements.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
+$(TORCH_INSTALLED): $(INSTALLED) requirements-torch.txt
+	$(BIN)/python -m pip install --quiet -r requirements.txt \
+	  -r requirements-torch.txt
+	@touch $@
+
 demo: $(INSTALLED)
 	$(BIN)/t5x train --gin_file=xprompt_demo.gin
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not interop"
+
+test-interop: $(TORCH_INSTALLED)
+	$(BIN)/python -m pytest -m interop
 
 lint: $(INSTALLED)
 	$(BIN)/pyink --check --quiet --diff $(SOURCES)
