@@ -1,0 +1,372 @@
+"""Where a T5X checkpoint lies, and the zarr arrays beside its msgpack.
+
+A `Place` is a local folder or a prefix in a Google bucket. T5X's msgpack names
+each array by a TensorStore spec. A stored spec is not given to TensorStore: it
+could name any file or service. What is needed of it is checked, and a spec of
+our own is built from it. `t5x_native.py` finds a checkpoint and reads its
+tree; `t5x_writer.py` writes one.
+"""
+
+import dataclasses
+import functools
+import itertools
+import os
+import pathlib
+import re
+from typing import Any
+
+import numpy as np
+import tensorstore as ts
+
+from xprompt_jax.types import UserError
+from xprompt_jax.weights import leaves
+from xprompt_jax.weights.leaves import Index, Leaf
+
+# The first two are local files: gfile is TensorFlow's name for them.
+_DRIVERS = ("gfile", "file", "gcs")
+_BUCKET_PATH = re.compile(r"gs://([^/]+)/*(.*)", re.DOTALL)
+_GZIP_LENGTH_BYTES = 4
+_REASON_LENGTH = 200
+# What TensorStore's statuses become in Python.
+ERRORS = (ValueError, OSError, IndexError, NotImplementedError, RuntimeError)
+
+
+@functools.cache
+def context() -> ts.Context:
+  """TensorStore's resources: nothing is kept, and little is done at once.
+
+  T5X's chunks are up to 64 MiB; a chunk that is being read takes that twice,
+  compressed and not.
+  """
+  return ts.Context(
+      {
+          "cache_pool": {"total_bytes_limit": 0},
+          "data_copy_concurrency": {"limit": 4},
+          "file_io_concurrency": {"limit": 4},
+          "gcs_request_concurrency": {"limit": 8},
+          # Without these it tries for a quarter of an hour.
+          "gcs_request_retries": {
+              "max_retries": 5,
+              "initial_delay": "500ms",
+              "max_delay": "5s",
+          },
+      }
+  )
+
+
+def reason(error: Exception) -> str:
+  """TensorStore's message without the specs and source lines that follow."""
+  text = re.split(r" \[\w+=|\n", str(error), maxsplit=1)[0].strip()
+  return text[:_REASON_LENGTH]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Place:
+  """A folder.
+
+  Attributes:
+    name: as the user wrote it, for messages.
+    path: absolute, or the prefix in the bucket without a slash at its end.
+    bucket: None on the local disk.
+  """
+
+  name: str
+  path: str
+  bucket: str | None = None
+
+  def kvstore(self, relative: str) -> dict[str, Any]:
+    """TensorStore's spec of a folder in it, or of itself for ''."""
+    path = "/".join(part for part in (self.path, relative) if part)
+    if self.bucket is None:
+      return {"driver": "file", "path": f"{path}/"}
+    path = f"{path}/" if path else ""
+    return {"driver": "gcs", "bucket": self.bucket, "path": path}
+
+  def child(self, name: str) -> "Place":
+    path = f"{self.path}/{name}" if self.path else name
+    return Place(
+        name=f"{self.name.rstrip('/')}/{name}", path=path, bucket=self.bucket
+    )
+
+  def is_outside(self, relative: str) -> bool:
+    """Whether a link leads a folder in it elsewhere.
+
+    Links of single files are the user's own: the Hugging Face cache keeps
+    whole repositories as such.
+    """
+    if self.bucket is not None:
+      return False
+    own = pathlib.Path(self.path).resolve()
+    return not (own / relative).resolve().is_relative_to(own)
+
+  def bucket_object(self, name: str) -> bytes | None:
+    """The contents of an object; None if there is none of that name."""
+    try:
+      store = ts.KvStore.open(self.kvstore(""), context=context()).result()
+      found = store.read(name).result()
+    except ERRORS as error:
+      raise UserError(f"{self.name}/{name}: {reason(error)}") from None
+    return found.value if found.state == "value" else None
+
+  def bucket_names(self) -> list[str]:
+    """What lies in it: names of objects, those of folders with a '/'."""
+    try:
+      store = ts.KvStore.open(self.kvstore(""), context=context()).result()
+      keys = store.list().result()
+    except ERRORS as error:
+      raise UserError(f"{self.name}: {reason(error)}") from None
+    names = {re.match(r"[^/]*/?", key.decode()).group() for key in keys}  # type: ignore[union-attr]
+    return sorted(names)
+
+
+def place(name: str) -> Place:
+  """The place of a path.
+
+  Args:
+    name: a local path or `gs://bucket/path`.
+
+  Raises:
+    UserError: a bucket's path without a bucket, or with '.' or '..' in it.
+  """
+  if not name.startswith("gs://"):
+    return Place(name=name, path=os.path.abspath(name))
+  match = _BUCKET_PATH.fullmatch(name)
+  path = match.group(2).strip("/") if match else ""
+  if not match or any(part in (".", "..") for part in path.split("/")):
+    raise UserError(
+        f"{name}: found no bucket's path, expected gs://BUCKET/PATH"
+    )
+  return Place(name=name.rstrip("/"), path=path, bucket=match.group(1))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StoredArray:
+  """A zarr array of a checkpoint.
+
+  Attributes:
+    place: the checkpoint's folder.
+    relative: the array's folder in it.
+    tensor: the parameter, for messages.
+    shape: as its spec says.
+    dtype: likewise.
+  """
+
+  place: Place
+  relative: str
+  tensor: str
+  shape: tuple[int, ...]
+  dtype: str
+
+  @property
+  def file(self) -> str:
+    return f"{self.place.name.rstrip('/')}/{self.relative}"
+
+  def error(self, problem: str) -> UserError:
+    return UserError(f"{self.file}: {self.tensor}: {problem}")
+
+  def read(self, index: Index) -> np.ndarray:
+    """Reads the chunks that an index touches.
+
+    Args:
+      index: a slice for each axis.
+
+    Raises:
+      UserError: a missing or damaged chunk or .zarray, or one that is not what
+        the checkpoint says.
+    """
+    bounds = [s.indices(n)[:2] for s, n in zip(index, self.shape, strict=True)]
+    array = self._open()
+    self._check_chunks(array, bounds)
+    part = tuple(slice(start, stop) for start, stop in bounds)
+    try:
+      return array[part].read().result()
+    except ERRORS as error:
+      raise self.error(f"found a damaged chunk: {reason(error)}") from None
+
+  def _open(self) -> ts.TensorStore:
+    if self.place.is_outside(self.relative):
+      raise self.error("found a link that leads out of the checkpoint's folder")
+    spec = {
+        "driver": "zarr",
+        "kvstore": self.place.kvstore(self.relative),
+        # Otherwise a chunk that is not there would be read as zeros.
+        "fill_missing_data_reads": False,
+    }
+    try:
+      array = ts.open(spec, open=True, read=True, context=context()).result()
+    except ERRORS as error:
+      raise self.error(f"cannot be opened: {reason(error)}") from None
+    found = f"{tuple(array.shape)} {array.dtype.name}"
+    expected = f"{self.shape} {self.dtype}"
+    if found != expected:
+      raise self.error(
+          f"found {found} in .zarray, expected {expected} as in the checkpoint"
+      )
+    return array
+
+  def _check_chunks(
+      self, array: ts.TensorStore, bounds: list[tuple[int, int]]
+  ) -> None:
+    """Refuses local chunks that are missing or cut short.
+
+    TensorStore stops at the last number and so does not see that a gzip
+    trailer, with its checksum, is not there. The trailer ends with the length
+    of the contents. Objects in a bucket are whole: their upload is checked.
+    """
+    metadata = array.spec().to_json()["metadata"]
+    compressor = metadata["compressor"] or {}
+    if self.place.bucket is not None or compressor.get("id") != "gzip":
+      return
+    chunks = metadata["chunks"]
+    length = (
+        int(np.prod(chunks, dtype=np.int64)) * array.dtype.numpy_dtype.itemsize
+    )
+    folder = pathlib.Path(self.place.path) / self.relative
+    numbers = [
+        range(start // chunk, -(-stop // chunk))
+        for (start, stop), chunk in zip(bounds, chunks, strict=True)
+    ]
+    for position in itertools.product(*numbers):
+      # An array without axes has the one chunk "0".
+      key = metadata["dimension_separator"].join(map(str, position)) or "0"
+      try:
+        with (folder / key).open("rb") as file:
+          file.seek(-_GZIP_LENGTH_BYTES, os.SEEK_END)
+          end = file.read()
+      except FileNotFoundError:
+        raise self.error(f"chunk {key} is missing") from None
+      except OSError as error:
+        raise self.error(f"chunk {key}: {error.strerror}") from None
+      if int.from_bytes(end, "little") != length % 2**32:
+        raise self.error(f"chunk {key} is damaged: its end is not gzip's")
+
+
+def _plain_dtype(found: Any) -> str | None:
+  """The name of a zarr dtype such as '<f4'."""
+  if not isinstance(found, str):
+    return None
+  try:
+    return np.dtype(found).name
+  except (TypeError, ValueError):
+    return found
+
+
+def _keeps_everything(transform: Any, shape: tuple[int, ...]) -> bool:
+  """Whether a stored index transform is none: TensorStore likes to write one.
+
+  T5X's oldest specs have it: lower bounds of 0 and the shape as the upper one.
+  """
+  if transform is None:
+    return True
+  if not isinstance(transform, dict) or "output" in transform:
+    return False
+  lower = transform.get("input_inclusive_min", [0] * len(shape))
+  upper = transform.get("input_exclusive_max", list(shape))
+  if not isinstance(lower, list) or not isinstance(upper, list):
+    return False
+  # Bounds that may still change stand in brackets of their own.
+  upper = [n[0] if isinstance(n, list) and len(n) == 1 else n for n in upper]
+  lower = [n[0] if isinstance(n, list) and len(n) == 1 else n for n in lower]
+  return lower == [0] * len(shape) and upper == list(shape)
+
+
+def stored_array(place: Place, tensor: str, spec: Any) -> StoredArray:
+  """Checks a spec from a checkpoint's msgpack.
+
+  Args:
+    place: the checkpoint's folder.
+    tensor: the parameter's name.
+    spec: the spec as unpacked: maps, lists, text and numbers.
+
+  Raises:
+    UserError: a driver, path, shape or dtype that T5X does not write.
+  """
+
+  def require(condition: bool, field: str, found: Any, expected: str) -> None:
+    if not condition:
+      raise UserError(
+          f"{place.name}: {tensor}: found {field} {found!r}, expected {expected}"
+      )
+
+  def part(container: Any, name: str) -> Any:
+    return container.get(name) if isinstance(container, dict) else None
+
+  kvstore, metadata = part(spec, "kvstore"), part(spec, "metadata")
+  driver = part(spec, "driver")
+  require(driver == "zarr", "driver", driver, "'zarr'")
+  driver = part(kvstore, "driver")
+  require(
+      isinstance(driver, str) and driver in _DRIVERS,
+      "kvstore driver",
+      driver,
+      f"one of {', '.join(_DRIVERS)}",
+  )
+  # Before TensorStore 0.1.14 the path stood beside the kvstore.
+  path = part(kvstore, "path") or part(spec, "path")
+  require(
+      isinstance(path, str)
+      and "\0" not in path
+      and all(
+          p not in ("", ".", "..") for p in path.removesuffix("/").split("/")
+      ),
+      "path",
+      path,
+      "a folder inside the checkpoint's",
+  )
+  shape = part(metadata, "shape")
+  require(
+      isinstance(shape, list) and all(type(n) is int and n > 0 for n in shape),
+      "shape",
+      shape,
+      "a list of sizes",
+  )
+  transform = part(spec, "transform")
+  require(
+      _keeps_everything(transform, tuple(shape)),
+      "transform",
+      transform,
+      "none, or one that keeps the whole array",
+  )
+  dtypes = {
+      _plain_dtype(part(metadata, "dtype")),
+      _plain_dtype(part(spec, "dtype")),
+  }
+  dtypes.discard(None)
+  require(
+      len(dtypes) == 1,
+      "dtype",
+      " and ".join(sorted(map(str, dtypes))) or None,
+      "one",
+  )
+  return StoredArray(
+      place=place,
+      relative=path.removesuffix("/"),
+      tensor=tensor,
+      shape=tuple(shape),
+      dtype=str(dtypes.pop()),
+  )
+
+
+def stored_leaf(array: StoredArray, *, old_bfloat16: bool) -> Leaf:
+  """A zarr array as a leaf.
+
+  Args:
+    array: the array.
+    old_bfloat16: the bits of bfloat16 are stored as uint16, as T5X did before
+      version 3 of its format.
+
+  Raises:
+    UserError: a dtype that no T5 is stored in.
+  """
+  if old_bfloat16 and array.dtype == "uint16":
+    dtype = np.dtype("bfloat16")
+  else:
+    leaves.check_dtype(array.file, array.tensor, array.dtype)
+    dtype = np.dtype(array.dtype)
+  return Leaf(
+      shape=array.shape,
+      dtype=dtype,
+      file=array.file,
+      tensor=array.tensor,
+      read=lambda index: array.read(index).view(dtype),
+  )
