@@ -372,3 +372,31 @@ def test_infer_reads_a_mark_and_separators_inside_a_text(
   assert run("infer", *TINY, *arguments) == 0
   (line,) = _json_lines(capsys.readouterr().out.strip("\n"))
   assert line["inputs"] == "a\u2028b\u0085c"
+
+
+def test_a_prompt_file_of_another_length(tiny_run, tmp_path, capsys):
+  """The file decides P and K, whatever PROMPT_LENGTH and NUM_PIECES say."""
+  shutil.copytree(tiny_run / "cache", tmp_path / "run" / "cache")
+  path = tmp_path / "prompt.safetensors"
+  # R 1, P 7, K 2; its last two tokens are pruned, and a piece of the first.
+  piece_mask = np.ones((1, 7, 2), np.float32)
+  piece_mask[0, 5:] = 0
+  piece_mask[0, 0, 1] = 0
+  artifacts.save_arrays(
+      path,
+      {
+          "prompt": np.random.default_rng(0).normal(size=(1, 7, 32)),
+          "token_mask": np.array([[1, 1, 1, 1, 1, 0, 0]], np.float32),
+          "piece_mask": piece_mask,
+      },
+  )
+  arguments = [f"--gin.PROMPT_FILE='{path}'", f"--workdir={tmp_path}/run"]
+  assert run("eval", *TINY, *arguments) == 0
+  (line,) = _json_lines(capsys.readouterr().out)
+  assert (line["kept_tokens"], line["kept_pieces"]) == (5, 9)
+  assert run("score", *TINY, *arguments) == 0
+  (line,) = _json_lines(capsys.readouterr().out)
+  assert [len(row) for row in line["token_scores"]] == [7]
+  found = artifacts.load_arrays(tmp_path / "run/score/scores.safetensors")
+  assert found["piece_scores"].shape == (1, 7, 2)
+  assert (found["token_scores"] > 0).tolist() == [[True] * 5 + [False] * 2]

@@ -264,15 +264,13 @@ def _read_npy(path: pathlib.Path) -> np.ndarray:
     raise UserError(f"{path}: not a whole .npy file: {e}") from e
 
 
-def read_prompt_file(
-    path: str, prompt_length: int | None, embed_dim: int
-) -> dict:
+def read_prompt_file(path: str, prompt_length: int, embed_dim: int) -> dict:
   """Reads a prompt, and its masks where the file has them.
 
   Args:
     path: .npy [P, H] as google-research/prompt-tuning writes it, or
       .safetensors with `prompt` [P, H] or [R, P, H].
-    prompt_length: P; None takes any.
+    prompt_length: P.
     embed_dim: H.
 
   Returns:
@@ -295,16 +293,12 @@ def read_prompt_file(
   prompt = arrays["prompt"].astype(np.float32)
   if prompt.ndim == 2:
     prompt = prompt[None]  # [P, H] -> [1, P, H]
-  length = "any" if prompt_length is None else prompt_length
+  expected = (prompt_length, embed_dim)
   require(
-      prompt.ndim == 3
-      and len(prompt) > 0
-      and prompt.shape[1] > 0
-      and prompt_length in (None, prompt.shape[1])
-      and prompt.shape[2] == embed_dim,
+      prompt.ndim == 3 and len(prompt) > 0 and prompt.shape[1:] == expected,
       f"{path}: prompt",
       arrays["prompt"].shape,
-      f"[P, H] = ({length}, {embed_dim})",
+      f"[P, H] = {expected}",
   )
   require(
       bool(np.isfinite(prompt).all()),

@@ -9,19 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from xprompt_jax import artifacts, prompts
-from xprompt_jax import masks as masks_lib
+from xprompt_jax import artifacts, prompt_formats
 from xprompt_jax.experiment import Experiment, ExperimentConfig
-from xprompt_jax.types import PromptMasks, UserError, require
+from xprompt_jax.types import PromptMasks, UserError
 
 
 def read_prompts(
     path: str, config: ExperimentConfig
 ) -> tuple[np.ndarray, PromptMasks]:
-  """Reads prompts of any length from a file, with masks.
+  """Reads prompts of any length, with masks.
 
   Args:
-    path: a file that `prompts.read_prompt_file` reads.
+    path: what `prompt_formats.read_table` reads.
     config: H comes from here, and K where the file has no piece masks.
 
   Returns:
@@ -31,30 +30,11 @@ def read_prompts(
   Raises:
     UserError: a file that cannot be read, or whose masks fit no prompt of it.
   """
-  embed_dim = config.model.emb_dim
-  arrays = prompts.read_prompt_file(path, None, embed_dim)
-  prompt = arrays["prompt"]
-  num_rows, length, _ = prompt.shape
-  num_pieces = config.prompt.num_pieces
-  if "piece_mask" in arrays and arrays["piece_mask"].ndim == 3:
-    num_pieces = arrays["piece_mask"].shape[2]
-  full = masks_lib.full_masks(num_rows, length, num_pieces)
-  masks = PromptMasks(
-      token_mask=arrays.get("token_mask", np.asarray(full.token_mask)),
-      piece_mask=arrays.get("piece_mask", np.asarray(full.piece_mask)),
+  return prompt_formats.read_table(
+      path,
+      embed_dim=config.model.emb_dim,
+      num_pieces=config.prompt.num_pieces,
   )
-  for name in ("token_mask", "piece_mask"):
-    shape, expected = getattr(masks, name).shape, getattr(full, name).shape
-    require(shape == expected, f"{path}: {name}", shape, str(expected))
-  require(
-      num_pieces > 0 and embed_dim % num_pieces == 0,
-      f"{path}: piece_mask",
-      f"{num_pieces} pieces per token",
-      f"a divisor of the model's emb_dim {embed_dim}",
-  )
-  # A pruned token has no pieces, whatever a file says.
-  piece_mask = masks.piece_mask * masks.token_mask[..., None]
-  return prompt, PromptMasks(token_mask=masks.token_mask, piece_mask=piece_mask)
 
 
 def load_prompts(
