@@ -11,6 +11,7 @@ from safetensors import numpy as safetensors_numpy
 
 from tests import examples
 from xprompt_jax import prompts
+from xprompt_jax.prompt_formats import peft
 from xprompt_jax.prompts import PromptConfig, PromptTable
 from xprompt_jax.types import PromptMasks, UserError
 
@@ -165,91 +166,46 @@ def test_from_file_gives_each_seed_its_own_prompt(tmp_path):
   )
 
 
-def test_a_prompt_file_brings_its_masks(tmp_path):
+def test_from_file_takes_no_masks_over_and_any_format(tmp_path):
+  folder = tmp_path / "adapter"
+  folder.mkdir()
+  base = peft.BaseModel(name=None, revision=None, num_layers=1, num_heads=1)
+  peft.write(folder, PROMPT, base)
+  found = start("from_file", 3, init_file=str(folder))
+  np.testing.assert_array_equal(found, [PROMPT])
   path = tmp_path / "p.safetensors"
-  token_mask = np.array([[1, 0, 1]], np.int8)
-  piece_mask = np.array([[[1, 0], [0, 0], [1, 1]]], bool)
-  arrays: dict[str, np.ndarray] = {
-      "prompt": PROMPT,
-      "token_mask": token_mask,
-      "piece_mask": piece_mask,
-  }
+  arrays = {"prompt": PROMPT, "token_mask": np.array([1, 0, 1], np.int8)}
   safetensors_numpy.save_file(arrays, path)
-  found = prompts.read_prompt_file(str(path), 3, 4)
-  assert list(found) == ["prompt", "token_mask", "piece_mask"]
-  assert {array.dtype for array in found.values()} == {np.dtype(np.float32)}
-  np.testing.assert_array_equal(found["prompt"], [PROMPT])
-  np.testing.assert_array_equal(found["token_mask"], token_mask)
-  np.testing.assert_array_equal(found["piece_mask"], piece_mask)
+  found = start("from_file", 3, init_file=str(path))
+  np.testing.assert_array_equal(found, [PROMPT])
 
 
 @pytest.mark.parametrize(
     ("prompt", "line"),
     [
-        (PROMPT[:, :3], "prompt: found (3, 3), expected [P, H] = (3, 4)"),
-        (PROMPT.T, "prompt: found (4, 3), expected [P, H] = (3, 4)"),
-        (PROMPT[0], "prompt: found (4,), expected [P, H] = (3, 4)"),
-        (PROMPT[None][:0], "prompt: found (0, 3, 4), expected [P, H] = (3, 4)"),
+        (
+            PROMPT[:2],
+            "prompt: found (2, 4), expected [P, H] = (3, 4), as"
+            " PromptConfig.length has it",
+        ),
+        (
+            PROMPT[:, :3],
+            "prompt: found (3, 3), expected [P, 4] or [R, P, 4]: the model's"
+            " emb_dim is 4",
+        ),
         (
             PROMPT[None, None],
-            "prompt: found (1, 1, 3, 4), expected [P, H] = (3, 4)",
-        ),
-        (
-            np.where(PROMPT > 1, np.nan, PROMPT),
-            "prompt: found 'NaN or infinity', expected finite numbers",
-        ),
-        (
-            np.where(PROMPT > 1, -np.inf, PROMPT),
-            "prompt: found 'NaN or infinity', expected finite numbers",
-        ),
-        (PROMPT + 1j, "prompt: found 'complex64', expected numbers"),
-        (
-            PROMPT.astype(object),
-            "not a whole .npy file: Object arrays cannot be loaded when"
-            " allow_pickle=False",
+            "prompt: found (1, 1, 3, 4), expected [P, 4] or [R, P, 4]: the"
+            " model's emb_dim is 4",
         ),
     ],
 )
-def test_unfit_prompts_are_refused_in_one_line(tmp_path, prompt, line):
+def test_from_file_wants_the_length_of_the_config(tmp_path, prompt, line):
   path = tmp_path / "p.npy"
   np.save(path, prompt)
   with pytest.raises(UserError) as refusal:
-    prompts.read_prompt_file(str(path), 3, 4)
+    start("from_file", 3, init_file=str(path))
   assert str(refusal.value) == f"{path}: {line}"
-
-
-def _bytes_of_npz(path):
-  np.savez(path / "a.npz", prompt=PROMPT)
-  return (path / "a.npz").read_bytes()
-
-
-def _bytes_of_npy(path):
-  np.save(path / "a.npy", PROMPT)
-  return (path / "a.npy").read_bytes()
-
-
-@pytest.mark.parametrize("name", ["p.npy", "p.safetensors"])
-@pytest.mark.parametrize(
-    "content",
-    [
-        lambda path: b"",
-        lambda path: b"PK\x03\x04 no archive",
-        lambda path: b"a prompt\n" * 9,
-        _bytes_of_npz,
-        lambda path: _bytes_of_npy(path)[:-1],
-        lambda path: _bytes_of_npy(path).replace(b"}", b"("),
-        lambda path: _bytes_of_npy(path).replace(b"<f4", b"<q4"),
-    ],
-)
-def test_garbage_is_refused_in_one_line(tmp_path, name, content):
-  path = tmp_path / name
-  path.write_bytes(content(tmp_path))
-  kind = ".npy" if name == "p.npy" else "safetensors"
-  with pytest.raises(UserError) as refusal:
-    prompts.read_prompt_file(str(path), 3, 4)
-  message = str(refusal.value)
-  assert message.startswith(f"{path}: not a whole {kind} file: ")
-  assert "\n" not in message
 
 
 # R 3, P 2, K 2, H 6.

@@ -7,8 +7,6 @@ embedded inputs.
 
 from collections.abc import Sequence
 import dataclasses
-import pathlib
-import tokenize
 
 from flax import linen as nn
 from jax import Array
@@ -16,9 +14,9 @@ import jax.numpy as jnp
 from jaxtyping import Float, Int
 import numpy as np
 
-from xprompt_jax import artifacts
 from xprompt_jax import masks as masks_lib
-from xprompt_jax.types import PromptMasks, UserError, require, require_int
+from xprompt_jax import prompt_formats
+from xprompt_jax.types import PromptMasks, require, require_int
 from xprompt_jax.vocabularies import Vocabulary
 
 INITIALISERS = (
@@ -45,8 +43,8 @@ class PromptConfig:
     num_pieces: K, pieces per token; divides the embedding.
     init: one of `INITIALISERS`.
     init_text: the words for `text`, or the labels for `class_labels`.
-    init_file: .npy [P, H] or .safetensors with `prompt` [P, H] or [R, P, H],
-      for `from_file`; masks in it are not taken over, so all may move again.
+    init_file: a prompt of length P in any format of `prompt_formats`, for
+      `from_file`; masks in it are not taken over, so all may move again.
     pruned_tokens: `zero` keeps the position of a pruned token, which still
       takes attention (the paper's equation); `ignore` hides it as well.
   """
@@ -253,73 +251,24 @@ def _initial_prompt(
   return sampled
 
 
-def _read_npy(path: pathlib.Path) -> np.ndarray:
-  try:
-    with open(path, "rb") as f:
-      # Not np.load, which opens archives and pickles under that name as well.
-      return np.lib.format.read_array(f, allow_pickle=False)
-  except OSError as e:
-    raise UserError(f"{path}: cannot read: {e.strerror or e}") from e
-  except (SyntaxError, ValueError, tokenize.TokenError) as e:
-    raise UserError(f"{path}: not a whole .npy file: {e}") from e
-
-
-def read_prompt_file(path: str, prompt_length: int, embed_dim: int) -> dict:
-  """Reads a prompt, and its masks where the file has them.
-
-  Args:
-    path: .npy [P, H] as google-research/prompt-tuning writes it, or
-      .safetensors with `prompt` [P, H] or [R, P, H].
-    prompt_length: P.
-    embed_dim: H.
-
-  Returns:
-    `prompt` [R, P, H] float32, and `token_mask`, `piece_mask` if stored.
-
-  Raises:
-    UserError: a missing or damaged file, another shape, NaN or infinity.
-  """
-  file = pathlib.Path(path)
-  if file.suffix == ".npy":
-    arrays = {"prompt": _read_npy(file)}
-  else:
-    arrays = artifacts.load_arrays(file)
-  require("prompt" in arrays, path, sorted(arrays), "an array named 'prompt'")
-  for name in ("prompt", "token_mask", "piece_mask"):
-    dtype = arrays[name].dtype if name in arrays else np.dtype(np.float32)
-    # bfloat16 is none of NumPy's own kinds.
-    real = dtype.kind in "fiub" or dtype.name == "bfloat16"
-    require(real, f"{path}: {name}", str(dtype), "numbers")
-  prompt = arrays["prompt"].astype(np.float32)
-  if prompt.ndim == 2:
-    prompt = prompt[None]  # [P, H] -> [1, P, H]
-  expected = (prompt_length, embed_dim)
+def _from_file(
+    path: str, config: PromptConfig, num_rows: int, embed_dim: int
+) -> np.ndarray:
+  """The prompts of a file as starting points: [num_rows, P, H]."""
+  prompt = prompt_formats.read_prompt(path, embed_dim)["prompt"]
   require(
-      prompt.ndim == 3 and len(prompt) > 0 and prompt.shape[1:] == expected,
+      prompt.shape[1] == config.length,
       f"{path}: prompt",
-      arrays["prompt"].shape,
-      f"[P, H] = {expected}",
+      prompt.shape[1:],
+      f"[P, H] = {(config.length, embed_dim)}, as PromptConfig.length has it",
   )
   require(
-      bool(np.isfinite(prompt).all()),
-      f"{path}: prompt",
-      "NaN or infinity",
-      "finite numbers",
+      prompt.shape[0] in (1, num_rows),
+      path,
+      f"{prompt.shape[0]} prompts",
+      f"1 or {num_rows}, one for each seed",
   )
-  found = {"prompt": prompt}
-  for name in ("token_mask", "piece_mask"):
-    if name in arrays:
-      mask = arrays[name].astype(np.float32)
-      # A prompt without rows may have masks without rows.
-      without_rows = 1 if name == "token_mask" else 2
-      found[name] = mask[None] if mask.ndim == without_rows else mask
-      require(
-          bool(np.isin(found[name], (0.0, 1.0)).all()),
-          f"{path}: {name}",
-          "other values",
-          "only 1 (keep) and 0 (pruned)",
-      )
-  return found
+  return np.resize(prompt, (num_rows, *prompt.shape[1:]))
 
 
 def initial_prompts(
@@ -343,16 +292,8 @@ def initial_prompts(
     UserError: more tokens than pieces, or an unfit text or file.
   """
   if config.init_file is not None and config.init == "from_file":
-    prompt = read_prompt_file(
-        config.init_file, config.length, embedding.shape[1]
-    )["prompt"]
-    require(
-        prompt.shape[0] in (1, len(seeds)),
-        config.init_file,
-        f"{prompt.shape[0]} prompts",
-        f"1 or {len(seeds)}, one for each seed",
-    )
-    return np.resize(prompt, (len(seeds), *prompt.shape[1:]))
+    width = embedding.shape[1]
+    return _from_file(config.init_file, config, len(seeds), width)
   embedding = np.asarray(embedding, np.float32)
   rows = [_initial_prompt(config, s, embedding, vocabulary) for s in seeds]
   return np.stack(rows).astype(np.float32)
