@@ -55,9 +55,9 @@ def context() -> ts.Context:
 
 
 def reason(error: Exception) -> str:
-  """TensorStore's message without the specs and source lines that follow."""
-  text = re.split(r" \[\w+=|\n", str(error), maxsplit=1)[0].strip()
-  return text[:_REASON_LENGTH]
+  """TensorStore's message, its status and the spec or source line left out."""
+  text = re.split(r" \[\w[\w ]*=|\n", str(error), maxsplit=1)[0].strip()
+  return re.sub(r"^[A-Z_]+: ", "", text)[:_REASON_LENGTH]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
