@@ -8,6 +8,7 @@ holds more than one leaf beside what its own devices keep.
 
 from collections.abc import Mapping
 import hashlib
+import math
 from typing import Any, NamedTuple
 
 from flax import linen as nn
@@ -196,6 +197,20 @@ def _random(checkpoint: str, config: T5Config, dtype: str, shardings: Any):
   return jax.jit(init, out_shardings=shardings)(jax.random.key(int(seed)))
 
 
+def _reading_order(leaves: Checkpoint) -> list[str]:
+  """File by file, as readers ask; what is large while there is most room."""
+  largest: dict[str, int] = {}
+  for leaf in leaves.values():
+    size = math.prod(leaf.shape)
+    largest[leaf.file] = max(size, largest.get(leaf.file, 0))
+
+  def key(name: str) -> tuple:
+    leaf = leaves[name]
+    return -largest[leaf.file], leaf.file, -math.prod(leaf.shape), name
+
+  return sorted(leaves, key=key)
+
+
 def load_frozen(
     checkpoint: str,
     config: T5Config,
@@ -229,8 +244,7 @@ def load_frozen(
       else traverse_util.flatten_dict(shardings, sep="/")
   )
   arrays, digests = {}, {}
-  # File by file, so that a reader has to open each but once.
-  for i, name in enumerate(sorted(leaves, key=lambda n: (leaves[n].file, n))):
+  for i, name in enumerate(_reading_order(leaves)):
     mine = i % jax.process_count() == jax.process_index()
     arrays[name], digests[name] = _place(
         leaves[name], dtype, places[name], take_digest=mine
