@@ -60,6 +60,16 @@ def reason(error: Exception) -> str:
   return re.sub(r"^[A-Z_]+: ", "", text)[:_REASON_LENGTH]
 
 
+def _bucket_error(name: str, error: Exception) -> UserError:
+  hint = ""
+  if str(error).startswith("PERMISSION_DENIED"):
+    hint = (
+        "; expected a bucket that all may read, or the credentials of 'gcloud"
+        " auth application-default login'"
+    )
+  return UserError(f"{name}: cannot be read: {reason(error)}{hint}")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Place:
   """A folder.
@@ -105,7 +115,7 @@ class Place:
       store = ts.KvStore.open(self.kvstore(""), context=context()).result()
       found = store.read(name).result()
     except ERRORS as error:
-      raise UserError(f"{self.name}/{name}: {reason(error)}") from None
+      raise _bucket_error(f"{self.name}/{name}", error) from None
     return found.value if found.state == "value" else None
 
   def bucket_names(self) -> list[str]:
@@ -114,7 +124,7 @@ class Place:
       store = ts.KvStore.open(self.kvstore(""), context=context()).result()
       keys = store.list().result()
     except ERRORS as error:
-      raise UserError(f"{self.name}: {reason(error)}") from None
+      raise _bucket_error(self.name, error) from None
     names = {re.match(r"[^/]*/?", key.decode()).group() for key in keys}  # type: ignore[union-attr]
     return sorted(names)
 
