@@ -4,11 +4,12 @@ Names are those of the files; `huggingface.py` translates them. Nothing is read
 here that the folder does not hold: an index that points elsewhere is refused.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+import contextlib
 import hashlib
 import pathlib
 import re
-from typing import Any
+from typing import Any, BinaryIO
 
 from xprompt_jax import artifacts
 from xprompt_jax.types import UserError
@@ -22,6 +23,7 @@ INDEX = ".index.json"
 _SHA1 = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _CHUNK_BYTES = 2**20
+_LFS_POINTER = b"version https://git-lfs"
 # Names printed of files that do not agree; the rest is counted.
 _NAMES_SHOWN = 3
 
@@ -37,6 +39,15 @@ def listed(names: Iterable[str]) -> str:
   return f"{shown} and {more} more" if more > 0 else shown
 
 
+@contextlib.contextmanager
+def _opened(file: pathlib.Path) -> Iterator[BinaryIO]:
+  try:
+    with open(file, "rb") as f:
+      yield f
+  except OSError as e:
+    raise UserError(f"{file}: cannot read: {e.strerror or e}") from e
+
+
 def check_blob(file: pathlib.Path) -> bool:
   """Compares a file of the hub's cache with the checksum that is its name.
 
@@ -50,7 +61,7 @@ def check_blob(file: pathlib.Path) -> bool:
     Whether it has been compared; other folders have no checksums.
 
   Raises:
-    UserError: the contents are not those the name says.
+    UserError: the contents are not those the name says, or cannot be read.
   """
   target = file.resolve()
   if target.parent.name != "blobs":
@@ -63,7 +74,7 @@ def check_blob(file: pathlib.Path) -> bool:
     digest.update(f"blob {target.stat().st_size}\0".encode())
   else:
     return False
-  with open(target, "rb") as f:
+  with _opened(file) as f:
     while chunk := f.read(_CHUNK_BYTES):
       digest.update(chunk)
   if digest.hexdigest() != target.name:
@@ -105,13 +116,23 @@ def read_tensors(folder: pathlib.Path) -> dict[str, Leaf]:
   for name, open_file in formats:
     single, index = folder / name, folder / (name + INDEX)
     if single.exists():
-      return open_file(single, check_blob(single))
+      return open_file(single, _check_contents(single))
     if index.exists():
       return _read_shards(index, open_file)
   expected = [n + suffix for n, _ in formats for suffix in ("", INDEX)]
   raise UserError(
       f"{folder}: found no weights, expected one of {', '.join(expected)}"
   )
+
+
+def _check_contents(file: pathlib.Path) -> bool:
+  with _opened(file) as f:
+    if f.read(len(_LFS_POINTER)) == _LFS_POINTER:
+      raise UserError(
+          f"{file}: found a pointer of Git LFS, expected the file itself: run"
+          " `git lfs pull`"
+      )
+  return check_blob(file)
 
 
 def _read_shards(index: pathlib.Path, open_file: _Open) -> dict[str, Leaf]:
@@ -127,7 +148,7 @@ def _read_shards(index: pathlib.Path, open_file: _Open) -> dict[str, Leaf]:
   tensors = {}
   for shard in shards:
     file = index.parent / shard
-    found = open_file(file, check_blob(file))
+    found = open_file(file, _check_contents(file))
     stated = {n for n, where in weight_map.items() if where == shard}
     if stated - found.keys():
       raise UserError(

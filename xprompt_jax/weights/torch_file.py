@@ -139,10 +139,13 @@ def _reason(error: Exception) -> str:
   text = " ".join(str(error).split())
   forbidden = _FORBIDDEN.search(text)
   kind = type(error).__name__
-  if forbidden or kind == "UnpicklingError":
-    what = forbidden[1].rstrip(".") if forbidden else "other objects"
+  if forbidden:
+    what = forbidden[1].rstrip(".")
     return f"wants to unpickle {what}, expected nothing but tensors"
   first = re.split(r"(?<=[.!?])\s", text)[0]
+  if kind == "UnpicklingError":
+    # It begins with advice to read the file with fewer checks.
+    first = "its pickle cannot be read"
   return f"not a whole file of torch.save: {f'{kind}: {first}'.rstrip(': ')}"
 
 
