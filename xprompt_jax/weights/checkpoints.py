@@ -20,17 +20,18 @@ import re
 from typing import Any
 
 import numpy as np
-import safetensors
 
-from xprompt_jax import artifacts
+from xprompt_jax import artifacts, vocabularies
 from xprompt_jax.t5.config import T5Config
-from xprompt_jax.types import UserError
-from xprompt_jax.weights import leaves
-from xprompt_jax.weights.leaves import Checkpoint, Index, Leaf
+from xprompt_jax.types import UserError, require_int
+from xprompt_jax.weights import hub, huggingface, safetensors_file, t5x_native
+from xprompt_jax.weights.leaves import Checkpoint
 
 WEIGHTS_FILE = "model.safetensors"
 BUNDLED = pathlib.Path(__file__).parent.parent / "bundled"
 
+_SENTENCEPIECE = "spiece.model"
+_TOKENIZER = "tokenizer_config.json"
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
 # They say how a network is computed; a checkpoint has no say in them.
 _SWITCHES = ("dropout_rate", "dtype", "float32_attention_logits", "remat")
@@ -56,7 +57,7 @@ def huggingface_folder(name: str) -> pathlib.Path | None:
   Raises:
     UserError: neither a path that exists nor a hub id that can be had.
   """
-  if name == "bundled" or name.startswith("gs://"):
+  if name == "bundled" or name.startswith(("gs://", "random:")):
     return None
   path = pathlib.Path(name)
   if path.exists():
@@ -67,9 +68,94 @@ def huggingface_folder(name: str) -> pathlib.Path | None:
         " or T5X, a hub id such as google/t5-large-lm-adapt, 'bundled' or"
         " 'random:SEED'"
     )
-  from xprompt_jax.weights import hub
-
   return hub.resolve(name)
+
+
+def config_of(
+    checkpoint: str,
+    *,
+    dropout_rate: float = 0.0,
+    dtype: str = "float32",
+    float32_attention_logits: bool = False,
+    remat: bool = False,
+) -> T5Config:
+  """The sizes of a checkpoint's network, from the checkpoint itself.
+
+  Args:
+    checkpoint: as CHECKPOINT. config.json states the sizes of a Hugging Face
+      folder; those of a T5X checkpoint are told from its names and shapes.
+    dropout_rate: see `T5Config`, as the rest.
+    dtype: computation dtype.
+    float32_attention_logits: see `T5Config`.
+    remat: see `T5Config`.
+
+  Raises:
+    UserError: a checkpoint that cannot be read, or does not tell its sizes.
+  """
+  folder = huggingface_folder(checkpoint)
+  if folder is not None:
+    config = huggingface.read_config(folder)
+  elif checkpoint == "bundled" or checkpoint.startswith("random:"):
+    raise UserError(
+        f"CHECKPOINT: {checkpoint} does not tell the network's sizes, expected"
+        " a file of models/ that does"
+    )
+  else:
+    config = t5x_native.guess_config(checkpoint)
+  return dataclasses.replace(
+      config,
+      dropout_rate=dropout_rate,
+      dtype=dtype,
+      float32_attention_logits=float32_attention_logits,
+      remat=remat,
+  )
+
+
+def vocabulary_of(checkpoint: str) -> str:
+  """The vocabulary in a Hugging Face folder, as VOCABULARY names it.
+
+  Args:
+    checkpoint: as CHECKPOINT.
+
+  Returns:
+    The path of its `spiece.model`; `bytes` where its tokenizer is ByT5's.
+
+  Raises:
+    UserError: it has neither.
+  """
+  folder = huggingface_folder(checkpoint)
+  if folder is not None:
+    if (folder / _SENTENCEPIECE).is_file():
+      return str(folder / _SENTENCEPIECE)
+    if _tokenizer(folder).get("tokenizer_class") == "ByT5Tokenizer":
+      return vocabularies.BYTES
+  raise UserError(
+      f"CHECKPOINT: {folder or checkpoint} holds no {_SENTENCEPIECE}, expected"
+      " VOCABULARY to name the vocabulary"
+  )
+
+
+def extra_ids_of(checkpoint: str) -> int:
+  """How many sentinels the tokenizer in a Hugging Face folder adds.
+
+  Args:
+    checkpoint: as CHECKPOINT.
+
+  Returns:
+    `extra_ids` of tokenizer_config.json; where it says nothing, that of the
+    tokenizer's class.
+  """
+  folder = huggingface_folder(checkpoint)
+  tokenizer = {} if folder is None else _tokenizer(folder)
+  default = 125 if tokenizer.get("tokenizer_class") == "ByT5Tokenizer" else 100
+  found = tokenizer.get("extra_ids", default)
+  require_int(f"{folder}/{_TOKENIZER}: extra_ids", found, 0)
+  return found
+
+
+def _tokenizer(folder: pathlib.Path) -> dict[str, Any]:
+  path = folder / _TOKENIZER
+  return artifacts.read_json(path) if path.is_file() else {}
 
 
 def check_config(folder: pathlib.Path, config: T5Config) -> None:
@@ -78,8 +164,6 @@ def check_config(folder: pathlib.Path, config: T5Config) -> None:
   Raises:
     UserError: lists every field that differs.
   """
-  from xprompt_jax.weights import huggingface
-
   stated = huggingface.read_config(folder)
   differing = [
       f"{field.name} {getattr(config, field.name)!r} for"
@@ -97,20 +181,19 @@ def check_config(folder: pathlib.Path, config: T5Config) -> None:
 
 
 class _Tensors(Mapping):
-  """The arrays of a safetensors file, each read when it is asked for."""
+  """The arrays of a file, each read when it is asked for."""
 
-  def __init__(self, file: safetensors.safe_open):
-    self._file = file
-    self._names = list(file.keys())
+  def __init__(self, leaves: Checkpoint):
+    self._leaves = leaves
 
   def __getitem__(self, name: str) -> np.ndarray:
-    return self._file.get_tensor(name)
+    return self._leaves[name].whole()
 
   def __iter__(self) -> Iterator[str]:
-    return iter(self._names)
+    return iter(self._leaves)
 
   def __len__(self) -> int:
-    return len(self._names)
+    return len(self._leaves)
 
 
 def open_named(file: pathlib.Path) -> Checkpoint:
@@ -122,27 +205,10 @@ def open_named(file: pathlib.Path) -> Checkpoint:
   Raises:
     UserError: the file is missing or damaged.
   """
+  leaves = safetensors_file.open_file(file)
   with artifacts.opened_arrays(file) as f:
-    found = {}
-    for name in f.keys():  # noqa: SIM118
-      part = f.get_slice(name)
-      found[name] = Leaf(
-          shape=tuple(part.get_shape()),
-          dtype=leaves.safetensors_dtype(str(file), name, part.get_dtype()),
-          file=str(file),
-          tensor=name,
-          read=_reader(file, name),
-      )
-    artifacts.check_digest(file, (f.metadata() or {}), _Tensors(f))
-  return found
-
-
-def _reader(file: pathlib.Path, name: str) -> Any:
-  def read(index: Index) -> np.ndarray:
-    with artifacts.opened_arrays(file) as f:
-      return f.get_slice(name)[index]
-
-  return read
+    artifacts.check_digest(file, f.metadata() or {}, _Tensors(leaves))
+  return leaves
 
 
 def open_checkpoint(name: str, config: T5Config) -> Checkpoint:
@@ -161,14 +227,10 @@ def open_checkpoint(name: str, config: T5Config) -> Checkpoint:
   folder = huggingface_folder(name)
   if folder is not None:
     check_config(folder, config)
-    from xprompt_jax.weights import huggingface
-
     return huggingface.open_folder(folder, config)
   path = BUNDLED if name == "bundled" else pathlib.Path(name)
   if path.is_dir() and (path / WEIGHTS_FILE).exists():
     return open_named(path / WEIGHTS_FILE)
   if path.suffix == ".safetensors":
     return open_named(path)
-  from xprompt_jax.weights import t5x_native
-
   return t5x_native.open_checkpoint(name, config)

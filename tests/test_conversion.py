@@ -1,0 +1,187 @@
+"""`t5x import` from Hugging Face to T5X and back, and what it prints."""
+
+import json
+
+import numpy as np
+import pytest
+from safetensors import numpy as safetensors_numpy
+
+from tests import command_line, huggingface_folders, shared_data
+from xprompt_jax import conversion
+from xprompt_jax.weights import huggingface, leaves, t5x_native
+
+# Leaves of `huggingface_folders.CONFIG`.
+NUM_LEAVES = 29
+
+
+def imported(capsys, *arguments):
+  """Runs `t5x import`: its JSON lines, and what it says beside them."""
+  assert command_line.run("import", *arguments) == 0
+  printed = capsys.readouterr()
+  return [json.loads(line) for line in printed.out.splitlines()], printed.err
+
+
+@pytest.fixture
+def source(tmp_path):
+  return huggingface_folders.write(tmp_path / "source")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_there_and_back_every_bit_is_kept(tmp_path, capsys, dtype):
+  tensors = huggingface_folders.tensors(dtype)
+  source = huggingface_folders.write(tmp_path / "source", tensors)
+  native, back = tmp_path / "native", tmp_path / "back"
+  to_native, _ = imported(
+      capsys, f"--checkpoint={source}", f"--output={native}", "--format=t5x"
+  )
+  to_back, _ = imported(
+      capsys,
+      f"--checkpoint={native}",
+      f"--output={back}",
+      "--format=huggingface",
+  )
+  for lines in (to_native, to_back):
+    assert len(lines) == NUM_LEAVES + 1
+    assert all(line["bit_identical"] for line in lines[:-1])
+    assert {line["dtype"] for line in lines[:-1]} == {dtype}
+    assert lines[-1]["bit_identical"] == lines[-1]["tensors"] == NUM_LEAVES
+    assert lines[-1]["max_difference"] == 0.0
+    assert lines[-1]["logits_max_difference"] == 0.0
+    assert lines[-1]["logits_max"] > 1.0
+  found = safetensors_numpy.load_file(back / "model.safetensors")
+  assert found.keys() == tensors.keys()
+  for name, expected in tensors.items():
+    assert found[name].dtype == expected.dtype
+    assert found[name].tobytes() == expected.tobytes()
+
+
+def test_a_line_for_each_tensor(tmp_path, capsys, source):
+  lines, errors = imported(
+      capsys,
+      f"--checkpoint={source}",
+      f"--output={tmp_path / 'native'}",
+      "--format=t5x",
+  )
+  assert errors == ""
+  assert {
+      "tensor": "decoder/layers_0/mlp/wo/kernel",
+      "shape": [5, 4],
+      "dtype": "float32",
+      "bit_identical": True,
+      "max_difference": 0.0,
+  } in lines
+  assert lines[-1].keys() == {
+      "source",
+      "output",
+      "tensors",
+      "bit_identical",
+      "max_difference",
+      "logits_max",
+      "logits_max_difference",
+  }
+
+
+def test_a_difference_is_seen():
+  old = {"a": leaves.of_array(np.ones((2, 3), np.float32), "f", "a")}
+  changed = np.ones((2, 3), np.float32)
+  changed[1, 2] = 0.75
+  new = {"a": leaves.of_array(changed, "g", "a")}
+  (line,) = conversion.compared(old, new)
+  assert line == {
+      "tensor": "a",
+      "shape": [2, 3],
+      "dtype": "float32",
+      "bit_identical": False,
+      "max_difference": 0.25,
+  }
+
+
+def test_a_negative_zero_is_another_bit():
+  old = {"a": leaves.of_array(np.zeros(1, np.float32), "f", "a")}
+  new = {"a": leaves.of_array(-np.zeros(1, np.float32), "g", "a")}
+  (line,) = conversion.compared(old, new)
+  assert (line["bit_identical"], line["max_difference"]) == (False, 0.0)
+
+
+def test_sizes_of_t5x_are_told_or_stated(tmp_path, capsys):
+  tiny = shared_data.path("checkpoints/t5x_tiny/checkpoint_3")
+  _, said = imported(
+      capsys,
+      f"--checkpoint={tiny}",
+      f"--output={tmp_path / 'told'}",
+      "--format=huggingface",
+  )
+  assert said == (
+      f"{tiny}: sizes told from names and shapes; gelu and linear and"
+      " relpos_max_distance 128 are assumed, --gin_file can state others\n"
+  )
+  told = json.loads((tmp_path / "told" / "config.json").read_text())
+  assert told["relative_attention_max_distance"] == 128
+  recipe = tmp_path / "tiny.gin"
+  recipe.write_text(
+      "from __gin__ import dynamic_registration\n"
+      "from xprompt_jax.t5 import config as t5_config\n"
+      'include "models/t5_1_1.gin"\n'
+      "t5_config.T5Config:\n"
+      "  emb_dim = 4\n  num_heads = 2\n  head_dim = 2\n  mlp_dim = 8\n"
+      "  num_encoder_layers = 2\n  num_decoder_layers = 2\n"
+      "  relpos_num_buckets = 4\n  relpos_max_distance = 8\n"
+  )
+  _, said = imported(
+      capsys,
+      f"--checkpoint={tiny}",
+      f"--output={tmp_path / 'stated'}",
+      "--format=huggingface",
+      f"--gin_file={recipe}",
+  )
+  assert said == ""
+  stated = json.loads((tmp_path / "stated" / "config.json").read_text())
+  assert stated["relative_attention_max_distance"] == 8
+  # The weights themselves are T5X's.
+  config = huggingface.read_config(tmp_path / "stated")
+  old = t5x_native.open_checkpoint(str(tiny), config)
+  new = huggingface.open_folder(tmp_path / "stated", config)
+  assert all(line["bit_identical"] for line in conversion.compared(old, new))
+
+
+def test_a_folder_that_is_taken_is_refused(tmp_path, capsys, source):
+  for output_format in ("huggingface", "t5x"):
+    taken = tmp_path / output_format
+    arguments = (
+        f"--checkpoint={source}",
+        f"--output={taken}",
+        f"--format={output_format}",
+    )
+    imported(capsys, *arguments)
+    before = sorted(str(p) for p in taken.rglob("*"))
+    message = command_line.refused(capsys, "import", *arguments)
+    assert message.startswith(str(taken))
+    assert sorted(str(p) for p in taken.rglob("*")) == before
+
+
+def test_nothing_is_left_of_a_source_that_is_damaged(tmp_path, capsys, source):
+  path = source / "model.safetensors"
+  path.write_bytes(path.read_bytes()[:-9])
+  message = command_line.refused(
+      capsys,
+      "import",
+      f"--checkpoint={source}",
+      f"--output={tmp_path / 'native'}",
+      "--format=t5x",
+  )
+  assert message.startswith(str(path))
+  assert [p.name for p in tmp_path.iterdir()] == ["source"]
+
+
+def test_weights_without_sizes_need_them_stated(tmp_path, capsys):
+  message = command_line.refused(
+      capsys,
+      "import",
+      "--checkpoint=bundled",
+      f"--output={tmp_path / 'native'}",
+      "--format=t5x",
+  )
+  assert message == (
+      "CHECKPOINT: bundled does not tell the network's sizes, expected a file"
+      " of models/ that does"
+  )

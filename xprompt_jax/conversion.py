@@ -1,0 +1,135 @@
+"""Converts checkpoints between Hugging Face and T5X, and measures the result.
+
+What was written is read back by the reader of its own format and compared with
+the source: tensor by tensor, and on the logits of a padded batch.
+"""
+
+from collections.abc import Iterator
+import json
+import pathlib
+import sys
+from typing import Any
+
+import jax
+from jax import Array
+import jax.numpy as jnp
+import numpy as np
+
+from xprompt_jax.t5.config import T5Config
+from xprompt_jax.t5.network import T5
+from xprompt_jax.weights import (
+    checkpoints,
+    huggingface,
+    loading,
+    t5x_native,
+    t5x_writer,
+)
+from xprompt_jax.weights.leaves import Checkpoint
+
+# B = 2, T = 16, L = 8: the second input is padded from its tenth token on.
+_INPUT_LENGTHS = (16, 9)
+_TARGET_LENGTH = 8
+
+
+def compared(source: Checkpoint, written: Checkpoint) -> Iterator[dict]:
+  """Compares two checkpoints of one network, a tensor at a time.
+
+  Args:
+    source: what was converted.
+    written: what came of it; the same names and shapes.
+
+  Yields:
+    For each tensor its name, shape and dtype, whether all bits are the same,
+    and the largest absolute difference.
+  """
+  for name in sorted(source, key=lambda n: (source[n].file, n)):
+    old, new = source[name].whole(), written[name].whole()
+    same = old.dtype == new.dtype and np.array_equal(
+        np.ascontiguousarray(old).reshape(-1).view(np.uint8),
+        np.ascontiguousarray(new).reshape(-1).view(np.uint8),
+    )
+    difference = 0.0
+    if not same:
+      apart = np.abs(old.astype(np.float32) - new.astype(np.float32))
+      difference = float(apart.max(initial=0.0))
+    yield {
+        "tensor": name,
+        "shape": list(new.shape),
+        "dtype": str(new.dtype),
+        "bit_identical": same,
+        "max_difference": difference,
+    }
+
+
+def _logits(checkpoint: str, config: T5Config) -> np.ndarray:
+  """Logits of a batch that is always the same: [B, L, V]."""
+  rng = np.random.default_rng(0)
+  tokens = rng.integers(3, config.vocab_size, (2, max(_INPUT_LENGTHS)))
+  lengths = np.array(_INPUT_LENGTHS)
+  inputs = np.where(np.arange(tokens.shape[1]) < lengths[:, None], tokens, 0)
+  targets = rng.integers(3, config.vocab_size, (2, _TARGET_LENGTH))
+  targets[:, 0] = 0
+
+  @jax.jit
+  def apply(params: Any, inputs: Array, targets: Array) -> Array:
+    return T5(config).apply({"params": params}, inputs, targets)
+
+  params = loading.load_frozen(checkpoint, config).params
+  return np.asarray(apply(params, jnp.asarray(inputs), jnp.asarray(targets)))
+
+
+def convert(
+    source: str,
+    output: pathlib.Path,
+    *,
+    output_format: str,
+    config: T5Config | None = None,
+) -> None:
+  """Writes a checkpoint in another format and prints the parity it measured.
+
+  A JSON line for each tensor, and one for the whole with the logits.
+
+  Args:
+    source: as CHECKPOINT.
+    output: a new folder.
+    output_format: `t5x` or `huggingface`.
+    config: the network's sizes; None takes them from config.json, or from the
+      names and shapes of a T5X checkpoint.
+
+  Raises:
+    UserError: the source cannot be read or does not fit, or the folder is
+      taken.
+  """
+  if config is None:
+    config = checkpoints.config_of(source)
+    if checkpoints.huggingface_folder(source) is None:
+      print(
+          f"{source}: sizes told from names and shapes;"
+          f" {' and '.join(config.mlp_activations)} and relpos_max_distance"
+          f" {config.relpos_max_distance} are assumed, --gin_file can state"
+          " others",
+          file=sys.stderr,
+      )
+  opened = checkpoints.open_checkpoint(source, config)
+  loading.check_tree(opened, config, source)
+  if output_format == "t5x":
+    t5x_writer.write_checkpoint(output, config, opened, step=0)
+    written = t5x_native.open_checkpoint(str(output), config)
+  else:
+    huggingface.write_folder(output, config, opened)
+    written = huggingface.open_folder(output, config)
+  lines = []
+  for line in compared(opened, written):
+    print(json.dumps(line))
+    lines.append(line)
+  old, new = _logits(source, config), _logits(str(output), config)
+  summary = {
+      "source": source,
+      "output": str(output),
+      "tensors": len(lines),
+      "bit_identical": sum(line["bit_identical"] for line in lines),
+      "max_difference": max(line["max_difference"] for line in lines),
+      "logits_max": float(np.abs(old).max()),
+      "logits_max_difference": float(np.abs(old - new).max()),
+  }
+  print(json.dumps(summary))
