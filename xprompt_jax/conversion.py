@@ -5,6 +5,7 @@ the source: tensor by tensor, and on the logits of a padded batch.
 """
 
 from collections.abc import Iterator
+import functools
 import json
 import pathlib
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 import jax
 from jax import Array
 import jax.numpy as jnp
+from jaxtyping import Float, Int
 import numpy as np
 
 from xprompt_jax.t5.config import T5Config
@@ -61,6 +63,17 @@ def compared(source: Checkpoint, written: Checkpoint) -> Iterator[dict]:
     }
 
 
+@functools.partial(jax.jit, static_argnames="config")
+def _apply(
+    params: Any,
+    inputs: Int[Array, "B T"],
+    targets: Int[Array, "B L"],
+    *,
+    config: T5Config,
+) -> Float[Array, "B L V"]:
+  return T5(config).apply({"params": params}, inputs, targets)
+
+
 def _logits(checkpoint: str, config: T5Config) -> np.ndarray:
   """Logits of a batch that is always the same: [B, L, V]."""
   rng = np.random.default_rng(0)
@@ -70,12 +83,9 @@ def _logits(checkpoint: str, config: T5Config) -> np.ndarray:
   targets = rng.integers(3, config.vocab_size, (2, _TARGET_LENGTH))
   targets[:, 0] = 0
 
-  @jax.jit
-  def apply(params: Any, inputs: Array, targets: Array) -> Array:
-    return T5(config).apply({"params": params}, inputs, targets)
-
   params = loading.load_frozen(checkpoint, config).params
-  return np.asarray(apply(params, jnp.asarray(inputs), jnp.asarray(targets)))
+  arrays = jnp.asarray(inputs), jnp.asarray(targets)
+  return np.asarray(_apply(params, *arrays, config=config))
 
 
 def convert(

@@ -7,6 +7,7 @@ holds more than one leaf beside what its own devices keep.
 """
 
 from collections.abc import Mapping
+import functools
 import hashlib
 import math
 from typing import Any, NamedTuple
@@ -56,6 +57,11 @@ def parameter_shapes(config: T5Config) -> dict[str, tuple[int, ...]]:
   Returns:
     Names joined by '/', such as `decoder/logits_dense/kernel`.
   """
+  return dict(_parameter_shapes(config))
+
+
+@functools.lru_cache(maxsize=8)
+def _parameter_shapes(config: T5Config) -> dict[str, tuple[int, ...]]:
   tree = jax.eval_shape(lambda key: _init(config, key), jax.random.key(0))
   flat = traverse_util.flatten_dict(tree, sep="/")
   return {name: leaf.shape for name, leaf in flat.items()}
