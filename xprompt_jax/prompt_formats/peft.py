@@ -8,12 +8,13 @@ past, and what is written here has none.
 
 from collections.abc import Mapping
 import dataclasses
+import json
 import os
 import pathlib
+import struct
 from typing import Any
 
 import numpy as np
-from safetensors import numpy as safetensors_numpy
 
 from xprompt_jax import artifacts
 from xprompt_jax.prompt_formats import torch_file
@@ -143,6 +144,26 @@ def file_in(folder: pathlib.Path) -> pathlib.Path:
   )
 
 
+def _safetensors(prompt: np.ndarray) -> bytes:
+  """The file, by hand: the library writes metadata in a random order."""
+  header = {
+      # transformers' readers look for the format; the sum is for ours.
+      "__metadata__": {
+          "format": "pt",
+          "sha256": artifacts.digest_arrays({TENSOR: prompt}),
+      },
+      TENSOR: {
+          "dtype": "F32",
+          "shape": prompt.shape,
+          "data_offsets": (0, prompt.nbytes),
+      },
+  }
+  text = json.dumps(header, separators=(",", ":")).encode()
+  # Tensors begin at a multiple of 8.
+  text = text.ljust(-(-len(text) // 8) * 8)
+  return struct.pack("<Q", len(text)) + text + prompt.tobytes()
+
+
 def write(
     folder: pathlib.Path, prompt: np.ndarray, base: BaseModel
 ) -> list[str]:
@@ -159,12 +180,9 @@ def write(
   Returns:
     The names of the files.
   """
-  prompt = np.asarray(prompt, np.float32)
-  arrays = {TENSOR: np.ascontiguousarray(prompt)}
-  # transformers' readers look for the format; the sum is for ours.
-  metadata = {"format": "pt", "sha256": artifacts.digest_arrays(arrays)}
+  prompt = np.asarray(prompt, "<f4")
   with artifacts.replacing(folder / FILE) as temporary:
-    temporary.write_bytes(safetensors_numpy.save(arrays, metadata))
+    temporary.write_bytes(_safetensors(prompt))
   artifacts.write_json(
       folder / CONFIG,
       {

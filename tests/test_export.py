@@ -1,0 +1,464 @@
+"""What `t5x export` writes, measures, prints and refuses."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors import numpy as safetensors_numpy
+
+from tests import examples, tiny_experiment
+from tests.command_line import TINY, refused, run
+from xprompt_jax import (
+    artifacts,
+    export,
+    model_card,
+    prompt_formats,
+    removal,
+    stored_prompts,
+)
+from xprompt_jax.prompt_formats import npy
+from xprompt_jax.types import PromptMasks, UserError
+
+FORMATS = ("peft", "npy", "safetensors", "openprompt", "compact")
+FILES = {
+    "peft": {"adapter_model.safetensors", "adapter_config.json"},
+    "npy": {"prompt.npy"},
+    "safetensors": {"prompt.safetensors"},
+    "openprompt": {"soft_embeds.pt"},
+    "compact": {"compact.safetensors"},
+}
+# R 2, P 5, K 4, H 12: a run of two seeds.
+H, K = 12, 4
+
+
+@pytest.fixture(params=FORMATS)
+def output_format(request):
+  if request.param == "openprompt":
+    reason = "needs torch: pip install -e '.[torch]'"
+    pytest.importorskip("torch", reason=reason)
+  return request.param
+
+
+def load(experiment, folder="rewind"):
+  """Prompt, masks and path of what a stage left."""
+  path = str(experiment.workdir / folder / artifacts.PROMPT)
+  prompt, masks = stored_prompts.read_prompts(path, experiment.config)
+  return prompt, masks, path
+
+
+def make(experiment, source, output_format="npy", rows=(0,), remove=False):
+  prompt, masks, path = source
+  return export.make_export(
+      experiment,
+      prompt,
+      masks,
+      path=path,
+      rows=rows,
+      output_format=output_format,
+      remove_pruned_tokens=remove,
+  )
+
+
+def masked(prompt, masks):
+  keep = np.repeat(masks.piece_mask, H // K, axis=-1) > 0
+  return np.where(keep, prompt, 0)
+
+
+def files_of(folder):
+  return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_what_is_written_is_what_is_read(finished, tmp_path, output_format):
+  experiment, _ = finished
+  prompt, masks, path = load(experiment)
+  output = tmp_path / "new" / output_format
+  made = make(experiment, (prompt, masks, path), output_format, rows=(1,))
+  line = export.write_export(experiment, made, output)
+  assert set(files_of(output)) == {
+      "README.md",
+      "export.json",
+      *FILES[output_format],
+  }
+  # Nothing is left beside it.
+  assert list(output.parent.iterdir()) == [output]
+  found = prompt_formats.read_prompt(output, H)
+  np.testing.assert_array_equal(found["prompt"], masked(prompt, masks)[[1]])
+  zeros = found["prompt"][found["prompt"] == 0]
+  assert len(zeros) and not np.signbit(zeros).any()
+  if output_format in ("safetensors", "compact"):
+    np.testing.assert_array_equal(found["token_mask"], masks.token_mask[[1]])
+    np.testing.assert_array_equal(found["piece_mask"], masks.piece_mask[[1]])
+  assert line == {
+      "format": output_format,
+      "prompt": "rewind/prompt.safetensors",
+      "row": 1,
+      "seed": 8,
+      "token_ratio": line["token_ratio"],
+      "piece_ratio": line["piece_ratio"],
+      "kept_tokens": int(masks.token_mask[1].sum()),
+      "kept_pieces": int(masks.piece_mask[1].sum()),
+      "tunable_parameters": 3 * int(masks.piece_mask[1].sum()),
+      "prompt_length": 5,
+      "pruned_tokens": "zero",
+      "frozen_params": "f",
+      "output": str(output),
+      "bytes": line["bytes"],
+      **({"dense_bytes": 240} if output_format == "compact" else {}),
+  }
+
+
+def test_the_same_export_gives_the_same_bytes(
+    finished, tmp_path, output_format
+):
+  experiment, _ = finished
+  for name in "ab":
+    made = make(experiment, load(experiment), output_format)
+    export.write_export(experiment, made, tmp_path / name)
+  assert files_of(tmp_path / "a") == files_of(tmp_path / "b")
+
+
+def test_safetensors_bring_masks_and_scores(finished, tmp_path):
+  experiment, _ = finished
+  prompt, masks, path = load(experiment)
+  made = make(experiment, (prompt, masks, path), "safetensors", rows=(1,))
+  export.write_export(experiment, made, tmp_path / "out")
+  found = safetensors_numpy.load_file(tmp_path / "out" / "prompt.safetensors")
+  assert {name: array.shape for name, array in found.items()} == {
+      "prompt": (5, 12),
+      "token_mask": (5,),
+      "piece_mask": (5, 4),
+      "token_scores": (5,),
+      "piece_scores": (5, 4),
+  }
+  # Tokens were scored with nothing pruned, pieces behind the token masks.
+  for granularity in ("token", "piece"):
+    name = f"{granularity}_scores"
+    scores = tiny_experiment.arrays_of(
+        experiment, f"score_{granularity}", artifacts.SCORES
+    )
+    np.testing.assert_array_equal(found[name], scores[name][1])
+
+
+def test_compact_takes_every_ticket_of_a_file(finished, tmp_path):
+  experiment, _ = finished
+  prompt, masks, path = load(experiment, "search_piece")
+  rows = tuple(range(len(prompt)))
+  made = make(experiment, (prompt, masks, path), "compact", rows)
+  line = export.write_export(experiment, made, tmp_path / "out")
+  assert len(rows) == 4
+  assert line["rows"] == [0, 1, 2, 3]
+  assert line["seeds"] == [3, 3, 8, 8]
+  assert line["kept_pieces"] == [int(m.sum()) for m in masks.piece_mask]
+  assert line["dense_bytes"] == 4 * 5 * 12 * 4
+  file = tmp_path / "out" / "compact.safetensors"
+  assert line["bytes"] == file.stat().st_size
+  found = prompt_formats.read_prompt(file, H)
+  np.testing.assert_array_equal(found["prompt"], masked(prompt, masks))
+  np.testing.assert_array_equal(found["token_mask"], masks.token_mask)
+  np.testing.assert_array_equal(found["piece_mask"], masks.piece_mask)
+  card = (tmp_path / "out" / "README.md").read_text()
+  assert [f"### Row {row}\n" in card for row in (*rows, 4)] == [
+      *[True] * 4,
+      False,
+  ]
+
+
+# Removal
+
+
+def pruned(rows=1):
+  """Prompts of 5 tokens, of which the second and the fourth are pruned."""
+  token = np.array([[1, 0, 1, 0, 1]] * rows, np.float32)
+  piece = np.repeat(token[..., None], K, axis=-1)
+  piece[:, 2, 1] = 0
+  prompt = np.asarray(examples.random_prompt(rows, 5, H, seed=7))
+  return prompt, PromptMasks(token_mask=token, piece_mask=piece)
+
+
+@pytest.mark.parametrize("mode", ["zero", "ignore"])
+@pytest.mark.parametrize("name", ["peft", "npy", "safetensors"])
+def test_removed_tokens_leave_a_shorter_prompt_and_a_measure(
+    tmp_path, name, mode
+):
+  config = dataclasses.replace(
+      tiny_experiment.CONFIG,
+      prompt=dataclasses.replace(
+          tiny_experiment.CONFIG.prompt, pruned_tokens=mode
+      ),
+      # Several batches, the last one filled up.
+      score_batch_size=3,
+  )
+  experiment = tiny_experiment.make_experiment(
+      tmp_path, config, [tiny_experiment.CHECKSUM]
+  )
+  prompt, masks = pruned()
+  source = (prompt, masks, str(tmp_path / "p.npy"))
+  np.save(tmp_path / "p.npy", prompt[0])
+  made = make(experiment, source, name, remove=True)
+  line = export.write_export(experiment, made, tmp_path / "out")
+  shorter = masked(prompt, masks)[:, [0, 2, 4]]
+  found = prompt_formats.read_prompt(tmp_path / "out", H)
+  np.testing.assert_array_equal(found["prompt"], shorter)
+  if name == "safetensors":
+    np.testing.assert_array_equal(found["token_mask"], [[1, 1, 1]])
+    np.testing.assert_array_equal(
+        found["piece_mask"], masks.piece_mask[:, [0, 2, 4]]
+    )
+  assert made.positions == (0, 2, 4)
+  assert (line["removed_tokens"], line["prompt_length"]) == (2, 3)
+  ones = PromptMasks(
+      token_mask=np.ones((1, 3), np.float32),
+      piece_mask=np.ones((1, 3, K), np.float32),
+  )
+  assert line["validation"] == {
+      "before": experiment.evaluate("validation", prompt, masks)[0],
+      "after": experiment.evaluate("validation", shorter, ones)[0],
+  }
+  # The same in one batch, from the model's own function.
+  split = experiment.splits["validation"]
+  (batch,) = examples.rows_of(split).every_example(len(split))
+  logits = []
+  for values, visible in (
+      (masked(prompt, masks), masks.token_mask > 0),
+      (shorter, ones.token_mask > 0),
+  ):
+    visible = visible if mode == "ignore" else np.ones_like(visible)
+    count = len(split)
+    logits.append(
+        experiment.model.logits(
+            experiment.frozen_params,
+            jnp.repeat(jnp.asarray(values, jnp.float32), count, axis=0),
+            jnp.repeat(jnp.asarray(visible), count, axis=0),
+            jax.tree.map(jnp.asarray, batch.arrays),
+        )
+    )
+  targets = batch.arrays["decoder_loss_weights"] > 0
+  apart = np.abs(np.asarray(logits[0]) - np.asarray(logits[1]))[targets]
+  assert apart.max() > 1e-3
+  np.testing.assert_allclose(line["logits"]["max_abs"], apart.max(), rtol=1e-4)
+  np.testing.assert_allclose(
+      line["logits"]["mean_abs"], apart.mean(), rtol=1e-4
+  )
+  card = (tmp_path / "out" / "README.md").read_text()
+  assert "2 pruned tokens were removed." in card
+  before, after = (line["validation"][k]["score"] for k in ("before", "after"))
+  assert f"\n| score | {before:.2f} | {after:.2f} |\n" in card
+  assert f"by at most {line['logits']['max_abs']:.3g}, by" in card
+
+
+def test_nothing_is_removed_where_nothing_is_pruned(tmp_path):
+  experiment = tiny_experiment.make_experiment(tmp_path)
+  prompt, masks = pruned()
+  # A token without pieces is kept: its mask is 1.
+  masks = PromptMasks(
+      token_mask=np.ones_like(masks.token_mask), piece_mask=masks.piece_mask
+  )
+  np.save(tmp_path / "p.npy", prompt[0])
+  source = (prompt, masks, str(tmp_path / "p.npy"))
+  made = make(experiment, source, remove=True)
+  line = export.write_export(experiment, made, tmp_path / "out")
+  assert line["removed_tokens"] == 0
+  assert "validation" not in line and "logits" not in line
+  card = (tmp_path / "out" / "README.md").read_text()
+  assert "No token was pruned, so nothing was removed." in card
+
+
+def test_a_prompt_without_kept_tokens_cannot_lose_them():
+  prompt, masks = pruned()
+  none = PromptMasks(
+      token_mask=0 * masks.token_mask, piece_mask=0 * masks.piece_mask
+  )
+  with pytest.raises(UserError) as refusal:
+    removal.without_pruned_tokens(prompt, none, "p")
+  assert str(refusal.value) == (
+      "p: token_mask: found every token pruned, expected one that is kept"
+  )
+
+
+# What goes wrong
+
+
+def test_a_failed_export_leaves_nothing(finished, tmp_path, monkeypatch):
+  experiment, _ = finished
+  made = make(experiment, load(experiment))
+
+  def fail(*_):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(model_card, "card", fail)
+  with pytest.raises(KeyboardInterrupt):
+    export.write_export(experiment, made, tmp_path / "out")
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_what_reads_back_differently_is_refused(
+    finished, tmp_path, monkeypatch
+):
+  experiment, _ = finished
+  made = make(experiment, load(experiment))
+  write = npy.write
+  monkeypatch.setattr(
+      npy, "write", lambda path, prompt: write(path, prompt + 1)
+  )
+  with pytest.raises(UserError) as refusal:
+    export.write_export(experiment, made, tmp_path / "out")
+  line = str(refusal.value)
+  assert line.startswith(f"{tmp_path}/.out.")
+  assert line.endswith(
+      ".part: prompt: read back other contents than were written, expected the"
+      " same: the disk is not to be trusted"
+  )
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written(finished, tmp_path):
+  experiment, _ = finished
+  made = make(experiment, load(experiment))
+  (tmp_path / "file").touch()
+  with pytest.raises(UserError) as refusal:
+    export.write_export(experiment, made, tmp_path / "file" / "out")
+  assert str(refusal.value) == (
+      f"{tmp_path}/file/out: cannot write: Not a directory"
+  )
+
+
+def command(workdir, output, name="npy", *more):
+  return (
+      "export",
+      *TINY,
+      f"--format={name}",
+      f"--output={output}",
+      f"--workdir={workdir}",
+      *more,
+  )
+
+
+def test_requests_that_are_refused(tiny_run, tmp_path, capsys):
+  full, file = tmp_path / "full", tmp_path / "file"
+  full.mkdir()
+  (full / "a").touch()
+  file.touch()
+  out = tmp_path / "out"
+  none = {"token_mask": np.zeros(4, np.float32), "prompt": np.ones((4, 32))}
+  safetensors_numpy.save_file(none, tmp_path / "none.safetensors")
+  for arguments, line in (
+      (
+          command(tiny_run, full),
+          f"--output={full}: found a folder that is not empty, expected a new"
+          " folder",
+      ),
+      (
+          command(tiny_run, file),
+          f"--output={file}: found a file, expected a new folder",
+      ),
+      (
+          command(tiny_run, out, "compact", "--remove_pruned_tokens"),
+          "--remove_pruned_tokens: found --format=compact, which holds kept"
+          " pieces alone and the places they had, expected one of peft, npy,"
+          " safetensors, openprompt",
+      ),
+      (
+          command(tiny_run, out, "npy", "--row=2"),
+          f"--row=2: {tiny_run}/rewind/prompt.safetensors holds 2 prompts,"
+          " expected a row in [0, 2)",
+      ),
+      (
+          command(
+              tiny_run, out, "peft", "--gin.PromptConfig.pruned_tokens='ignore'"
+          ),
+          "--format=peft: found PromptConfig.pruned_tokens = 'ignore' and 2"
+          " pruned tokens, which peft cannot hide from attention; expected"
+          " safetensors or compact, which keep masks, or"
+          " --remove_pruned_tokens",
+      ),
+      (
+          command(
+              tiny_run,
+              out,
+              "npy",
+              "--remove_pruned_tokens",
+              f"--gin.PROMPT_FILE='{tmp_path}/none.safetensors'",
+          ),
+          f"{tmp_path}/none.safetensors: token_mask: found every token pruned,"
+          " expected one that is kept",
+      ),
+      (
+          command(tmp_path / "empty", out),
+          f"{tmp_path}/empty: holds no trained prompt, expected"
+          f" {tmp_path}/empty/rewind/prompt.safetensors, or a prompt given by"
+          " --gin.PROMPT_FILE",
+      ),
+  ):
+    assert refused(capsys, *arguments) == line
+  assert not out.exists()
+
+
+def test_without_torch_openprompt_is_refused_at_once(
+    tiny_run, tmp_path, capsys, monkeypatch
+):
+  monkeypatch.setitem(__import__("sys").modules, "torch", None)
+  assert refused(capsys, *command(tiny_run, tmp_path / "o", "openprompt")) == (
+      "--format=openprompt: needs torch, which is not installed, expected it"
+      " from `pip install torch`; safetensors and .npy need none"
+  )
+
+
+# The command
+
+
+def test_an_exported_prompt_scores_what_the_run_scored(
+    tiny_run, tmp_path, capsys
+):
+  assert run("eval", *TINY, f"--workdir={tiny_run}") == 0
+  expected = [json.loads(x) for x in capsys.readouterr().out.splitlines()]
+  for name in ("peft", "compact"):
+    output = tmp_path / name
+    more = [] if name == "compact" else ["--row=1"]
+    assert run(*command(tiny_run, output, name, *more)) == 0
+    printed = capsys.readouterr()
+    line = json.loads(printed.out)
+    assert line["prompt"] == f"{tiny_run}/rewind/prompt.safetensors"
+    assert line["output"] == str(output)
+    assert (
+        run(
+            "eval",
+            *TINY,
+            # Longer than the file: the file decides.
+            "--gin.PROMPT_LENGTH=9",
+            f"--gin.PROMPT_FILE='{output}'",
+            f"--workdir={tiny_run}",
+        )
+        == 0
+    )
+    found = [json.loads(x) for x in capsys.readouterr().out.splitlines()]
+    wanted = expected if name == "compact" else expected[1:]
+    for one, other in zip(found, wanted, strict=True):
+      assert one["score"] == other["score"]
+      if name == "compact":
+        assert one["kept_pieces"] == other["kept_pieces"]
+
+
+def test_removal_through_the_command_line(tiny_run, tmp_path, capsys):
+  output = tmp_path / "out"
+  arguments = command(tiny_run, output, "npy", "--remove_pruned_tokens")
+  assert run(*arguments) == 0
+  line = json.loads(capsys.readouterr().out)
+  # Half of 4 tokens are pruned.
+  assert (line["row"], line["seed"]) == (0, 0)
+  assert (line["removed_tokens"], line["prompt_length"]) == (2, 2)
+  summary = json.loads((tiny_run / "result.json").read_text())
+  recorded = summary["methods"][-1]["rows"][0]["validation"]
+  assert line["validation"]["before"] == recorded
+  assert np.load(output / "prompt.npy").shape == (2, 32)
+
+
+def test_weights_of_another_run_are_refused(tiny_run, tmp_path, capsys):
+  arguments = command(
+      tiny_run, tmp_path / "out", "npy", "--gin.CHECKPOINT='random:9'"
+  )
+  line = refused(capsys, *arguments)
+  assert f"{tiny_run}/run.json: belongs to another config" in line
+  assert not (tmp_path / "out").exists()

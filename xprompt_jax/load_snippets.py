@@ -1,0 +1,131 @@
+"""How an exported prompt is loaded, as code that stands in its model card.
+
+One text for each format and program. Paths are relative to the export's folder,
+where the card lies.
+"""
+
+import json
+
+_UNKNOWN_BASE = "FOLDER-OR-HUB-ID-OF-THE-T5"
+
+_PEFT = """\
+With [PEFT](https://github.com/huggingface/peft) and transformers:
+
+```python
+from peft import PeftModel
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+base = {base}
+tokenizer = AutoTokenizer.from_pretrained(base{revision})
+t5 = AutoModelForSeq2SeqLM.from_pretrained(base{revision})
+model = PeftModel.from_pretrained(t5, ".").eval()
+
+inputs = tokenizer(["TEXT"], return_tensors="pt", padding=True)
+ids = model.generate(
+    input_ids=inputs["input_ids"],
+    attention_mask=inputs["attention_mask"],
+    max_new_tokens=16,
+)
+print(tokenizer.batch_decode(ids, skip_special_tokens=True))
+```
+
+Give the attention mask always: without it padding takes part."""
+
+_NPY = """\
+With NumPy, as one array [{length}, {width}]:
+
+```python
+import numpy as np
+
+prompt = np.load("prompt.npy")
+```
+
+In google-research/prompt-tuning: `--gin_file=prompts/from_file.gin` with
+`--gin.PROMPT_FILE="'prompt.npy'"`."""
+
+_SAFETENSORS = """\
+With safetensors: `prompt` [{length}, {width}] with zeros where it is pruned, its
+masks, and importance scores where the run took them.
+
+```python
+from safetensors.numpy import load_file
+
+arrays = load_file("prompt.safetensors")
+prompt, token_mask = arrays["prompt"], arrays["token_mask"]
+```"""
+
+_OPENPROMPT = """\
+With [OpenPrompt](https://github.com/thunlp/OpenPrompt), `plm` and `tokenizer`
+as its `load_plm` returns them:
+
+```python
+import torch
+from openprompt.prompts import SoftTemplate
+
+template = SoftTemplate(
+    model=plm,
+    tokenizer=tokenizer,
+    num_tokens={length},
+    text='{{"placeholder":"text_a"}} {{"mask"}}',
+)
+state = torch.load("soft_embeds.pt", weights_only=True)
+# The template's state dict also names the model's own embedding.
+template.load_state_dict(state, strict=False)
+```"""
+
+_COMPACT = """\
+With this program's reader: masked prompts [R, {length}, {width}] and masks.
+
+```python
+from xprompt_jax import prompt_formats
+
+arrays = prompt_formats.read_prompt(".", embed_dim={width})
+prompt, token_mask = arrays["prompt"], arrays["token_mask"]
+```"""
+
+_TEXTS = {
+    "peft": _PEFT,
+    "npy": _NPY,
+    "safetensors": _SAFETENSORS,
+    "openprompt": _OPENPROMPT,
+    "compact": _COMPACT,
+}
+
+
+def section(
+    output_format: str,
+    *,
+    base: str | None,
+    revision: str | None,
+    length: int,
+    embed_dim: int,
+) -> str:
+  """The card's section on loading.
+
+  Args:
+    output_format: which format.
+    base: the frozen T5 as transformers can load it, a hub id or a folder; None
+      if it cannot.
+    revision: of the hub id, or None.
+    length: P.
+    embed_dim: H.
+
+  Returns:
+    Markdown with its code.
+  """
+  text = _TEXTS[output_format].format(
+      base=json.dumps(base or _UNKNOWN_BASE),
+      revision=f", revision={json.dumps(revision)}" if revision else "",
+      length=length,
+      width=embed_dim,
+  )
+  if output_format == "peft" and base is None:
+    text += (
+        "\n\nThe frozen model is not one that transformers can load: `t5x"
+        " import --format=huggingface` makes a folder of it that is."
+    )
+  return (
+      f"## Load it\n\n{text}\n\nWith xprompt-jax, and the gin file of the"
+      " model and the task:\n\n    t5x eval --gin_file=RECIPE.gin"
+      " --gin.PROMPT_FILE=\"'.'\""
+  )
