@@ -6,14 +6,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import types
 
 import jax
 import pytest
 
 from tests.command_line import TINY, run
-import xprompt_jax
-from xprompt_jax import commands, flags
+from xprompt_jax import commands, conversion, export, flags
 from xprompt_jax.t5.config import T5Config
 
 _HELP = """
@@ -216,17 +214,9 @@ def test_another_error_of_the_runtime_is_a_bug(monkeypatch):
     run("train", *TINY)
 
 
-def _module(monkeypatch, name, **functions):
-  """Puts a module in the place of `xprompt_jax.<name>`."""
-  module = types.ModuleType(f"xprompt_jax.{name}")
-  vars(module).update(functions)
-  monkeypatch.setitem(sys.modules, module.__name__, module)
-  monkeypatch.setattr(xprompt_jax, name, module, raising=False)
-
-
 def test_export_is_called_with_its_flags(monkeypatch):
   seen = []
-  _module(monkeypatch, "export", export=lambda *a, **k: seen.append((a, k)))
+  monkeypatch.setattr(export, "export", lambda *a, **k: seen.append((a, k)))
   assert run("export", *TINY, "--format=npy", "--output=out") == 0
   assert (
       run(
@@ -268,8 +258,8 @@ def test_export_is_called_with_its_flags(monkeypatch):
 
 def test_import_needs_no_gin_file(monkeypatch):
   seen = []
-  _module(
-      monkeypatch, "conversion", convert=lambda *a, **k: seen.append((a, k))
+  monkeypatch.setattr(
+      conversion, "convert", lambda *a, **k: seen.append((a, k))
   )
   arguments = ["import", "--checkpoint=a/b", "--output=out", "--format=t5x"]
   assert run(*arguments) == 0
@@ -302,3 +292,7 @@ def test_import_needs_no_gin_file(monkeypatch):
       mlp_activations=("gelu", "linear"),
       logits_via_embedding=False,
   )
+
+
+def test_export_knows_the_formats_of_its_flag():
+  assert flags.PROMPT_FORMATS == export.FORMATS

@@ -44,9 +44,14 @@ for where, frozen in placed.items():
   traces.append(train_step._cache_size())
   scores = scoring.score_table(start, some, rows, batch_size=6, mesh=where,
                                **common)
-  texts = evaluation.predict_table(
-      start, some, rows, vocabulary=vocabularies.load_vocabulary("bytes", 0),
-      batch_size=6, mesh=where, **common)
+  common["vocabulary"] = vocabularies.load_vocabulary("bytes", 0)
+  texts = [
+      evaluation.predict_table(
+          start, some, rows, batch_size=6, mesh=where, **common),
+      evaluation.predict_named(
+          start, some, rows.splits[0], np.arange(8) % 3, buckets=rows.buckets,
+          targets_length=4, batch_size=6, mesh=where, **common),
+  ]
   prompt = np.asarray(masks.apply_masks(trained.prompt, some))
   found[where] = (prompt, *scores, texts)
 one, many = found[None], found[mesh]

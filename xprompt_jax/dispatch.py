@@ -9,7 +9,7 @@ from collections.abc import Callable
 import dataclasses
 import pathlib
 
-from xprompt_jax import commands, inference
+from xprompt_jax import commands, conversion, export, inference
 from xprompt_jax.experiment import ExperimentConfig
 from xprompt_jax.t5.config import T5Config
 
@@ -47,10 +47,11 @@ def _infer(call: Call) -> None:
   inference.infer(
       call.config,
       call.workdir,
-      call.prompt_file,
-      call.arguments.row,
-      call.arguments.input,
-      call.arguments.output,
+      prompt_file=call.prompt_file,
+      row=call.arguments.row,
+      named_prompts=call.arguments.prompt,
+      source=call.arguments.input,
+      target=call.arguments.output,
   )
 
 
@@ -59,8 +60,6 @@ def _score(call: Call) -> None:
 
 
 def _export(call: Call) -> None:
-  from xprompt_jax import export
-
   export.export(
       call.config,
       call.workdir,
@@ -98,8 +97,6 @@ def convert(arguments: argparse.Namespace, config: T5Config | None) -> None:
     arguments: the command's flags.
     config: the T5's sizes; None leaves them to the checkpoint.
   """
-  from xprompt_jax import conversion
-
   conversion.convert(
       arguments.checkpoint,
       pathlib.Path(arguments.output),

@@ -1,11 +1,12 @@
-"""Greedy predictions of every row of a table, and their metrics.
+"""Greedy predictions of the rows of a table, and their metrics.
 
-Examples of all rows go through the same batches; each names the row it uses.
+Examples of all rows go through the same batches; each names the row it uses:
+every row in turn (`predict_table`), or the one it asks for (`predict_named`).
 Postprocessing and metrics are the task's own, found by the names that the
 token cache holds.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import functools
 
 import jax
@@ -14,10 +15,11 @@ from jax.sharding import Mesh
 from jaxtyping import Float, Int
 import numpy as np
 
-from xprompt_jax import partitioning
+from xprompt_jax import partitioning, tables
 from xprompt_jax.model import PromptedT5
 from xprompt_jax.prompts import masked_prompts
-from xprompt_jax.tables import TableRows
+from xprompt_jax.tables import TableBatch, TableRows
+from xprompt_jax.token_cache import CachedSplit
 from xprompt_jax.types import AnyArray, PromptMasks
 from xprompt_jax.vocabularies import Vocabulary
 
@@ -79,9 +81,88 @@ def predict_table(
     For each row its predictions, in the order of its split.
   """
   predictions = [[""] * len(split) for split in rows.splits]
+  for row, index, text in _predicted(
+      rows.every_example(batch_size),
+      prompt,
+      masks,
+      model=model,
+      frozen_params=frozen_params,
+      vocabulary=vocabulary,
+      max_length=rows.targets_length,
+      mesh=mesh,
+  ):
+    predictions[row][index] = text
+  return predictions
+
+
+def predict_named(
+    prompt: Float[AnyArray, "R P H"],
+    masks: PromptMasks,
+    split: CachedSplit,
+    row_ids: Int[np.ndarray, "N"],
+    *,
+    buckets: Sequence[int],
+    targets_length: int,
+    model: PromptedT5,
+    frozen_params: Mapping,
+    vocabulary: Vocabulary,
+    batch_size: int,
+    mesh: Mesh | None = None,
+) -> list[str]:
+  """The predicted text of examples that each name the row they use.
+
+  Args:
+    prompt: [R, P, H], unmasked.
+    masks: [R, P] and [R, P, K].
+    split: N examples.
+    row_ids: [N], the row of each example.
+    buckets: input lengths that batches are padded to.
+    targets_length: L, tokens to decode at most.
+    model: the prompted T5.
+    frozen_params: its parameters.
+    vocabulary: turns ids into text.
+    batch_size: B, examples a batch, whatever rows they name.
+    mesh: devices to spread a batch over; None uses one.
+
+  Returns:
+    N predictions, in the order of the split.
+  """
+  predictions = [""] * len(split)
+  for _, index, text in _predicted(
+      tables.named_examples(
+          split,
+          row_ids,
+          batch_size=batch_size,
+          buckets=buckets,
+          targets_length=targets_length,
+      ),
+      prompt,
+      masks,
+      model=model,
+      frozen_params=frozen_params,
+      vocabulary=vocabulary,
+      max_length=targets_length,
+      mesh=mesh,
+  ):
+    predictions[index] = text
+  return predictions
+
+
+def _predicted(
+    batches: Iterable[TableBatch],
+    prompt: Float[AnyArray, "R P H"],
+    masks: PromptMasks,
+    *,
+    model: PromptedT5,
+    frozen_params: Mapping,
+    vocabulary: Vocabulary,
+    max_length: int,
+    mesh: Mesh | None,
+) -> Iterator[tuple[int, int, str]]:
+  """Row, place in its split and predicted text of every example."""
   # Few answers differ, so each is decoded once.
   decode = functools.lru_cache(maxsize=None)(vocabulary.decode)
-  for batch in rows.every_example(batch_size):
+  for batch in batches:
     placed = partitioning.shard_batch(
         {"rows": batch.row_ids, "tokens": batch.arrays["encoder_input_tokens"]},
         mesh,
@@ -93,7 +174,7 @@ def predict_table(
         placed["rows"],
         placed["tokens"],
         model=model,
-        max_length=rows.targets_length,
+        max_length=max_length,
     )
     for row, index, valid, found in zip(
         batch.row_ids.tolist(),
@@ -103,8 +184,7 @@ def predict_table(
         strict=True,
     ):
       if valid:
-        predictions[row][index] = decode(tuple(found))
-  return predictions
+        yield row, index, decode(tuple(found))
 
 
 def evaluate_table(

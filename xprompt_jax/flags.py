@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 from typing import NoReturn
 
-_PROMPT_FORMATS = ("peft", "npy", "safetensors", "openprompt", "compact")
+PROMPT_FORMATS = ("peft", "npy", "safetensors", "openprompt", "compact")
 _CHECKPOINT_FORMATS = ("t5x", "huggingface")
 
 
@@ -41,9 +41,16 @@ def _add_infer(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
       "--row",
       type=int,
-      default=0,
-      help="which prompt of the run or file (a run has one for each seed;"
-      " `eval` prints them all)",
+      help="which prompt of the run or file (default: 0; a run has one for"
+      " each seed, and `eval` prints them all)",
+  )
+  parser.add_argument(
+      "--prompt",
+      action="append",
+      default=[],
+      metavar="NAME=PATH",
+      help="a prompt for the lines that have NAME in their field `prompt`;"
+      " NAME=PATH#ROW takes another row than the first (repeatable)",
   )
   parser.add_argument(
       "--input", default="-", help="JSON lines; - is standard input"
@@ -57,7 +64,7 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
   _add_workdir(parser)
   parser.add_argument(
       "--format",
-      choices=_PROMPT_FORMATS,
+      choices=PROMPT_FORMATS,
       required=True,
       help="what the prompt is written as",
   )

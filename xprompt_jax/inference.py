@@ -3,7 +3,7 @@
 `commands.py` has the commands that read a task's splits.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 import contextlib
 import json
 import pathlib
@@ -12,16 +12,14 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from xprompt_jax import artifacts, evaluation, stored_prompts
-from xprompt_jax import masks as masks_lib
+from xprompt_jax import artifacts, evaluation, prompt_library, stored_prompts
 from xprompt_jax.experiment import (
     Experiment,
     ExperimentConfig,
     load_experiment,
 )
-from xprompt_jax.tables import TableRows
 from xprompt_jax.token_cache import CachedSplit
-from xprompt_jax.types import UserError
+from xprompt_jax.types import UserError, require
 
 
 @contextlib.contextmanager
@@ -36,7 +34,8 @@ def _open_output(name: str) -> Iterator[TextIO]:
     yield f
 
 
-def _read_inputs(name: str) -> list[dict[str, Any]]:
+def _read_inputs(name: str) -> list[tuple[int, dict[str, Any]]]:
+  """Lines with their numbers, which start at 1; empty ones are left out."""
   try:
     content = (
         sys.stdin.buffer.read()
@@ -60,17 +59,38 @@ def _read_inputs(name: str) -> list[dict[str, Any]]:
           f"--input={name}: line {number}: found {line[:60]!r}, expected an"
           " object with a text `inputs`"
       )
-    rows.append(row)
+    rows.append((number, row))
   if not rows:
     raise UserError(f"--input={name}: found no lines, expected JSON lines")
   return rows
 
 
+def _named_rows(
+    lines: list[tuple[int, dict[str, Any]]], names: Sequence[str], source: str
+) -> np.ndarray:
+  """The row of the prompt that each line names in its field `prompt`: [N]."""
+  row_of = {name: row for row, name in enumerate(names)}
+  default = names[0] if len(names) == 1 else None
+  rows = []
+  for number, line in lines:
+    found = line.get("prompt", default)
+    if not isinstance(found, str) or found not in row_of:
+      what = f"prompt {found!r:.60}" if "prompt" in line else "no `prompt`"
+      raise UserError(
+          f"--input={source}: line {number}: found {what}, expected one of"
+          f" {', '.join(names)}"
+      )
+    rows.append(row_of[found])
+  return np.array(rows)
+
+
 def infer(
     config: ExperimentConfig,
     workdir: pathlib.Path,
+    *,
     prompt_file: str | None,
-    row: int,
+    row: int | None,
+    named_prompts: Sequence[str],
     source: str,
     target: str,
 ) -> None:
@@ -80,37 +100,47 @@ def infer(
     config: the root config.
     workdir: of the run whose prompt is used.
     prompt_file: a prompt to use instead.
-    row: which of its prompts; a run has one for each seed.
+    row: which of its prompts; a run has one for each seed. None means 0.
+    named_prompts: `NAME=PATH` or `NAME=PATH#ROW`, prompts to use instead of
+      both; lines name theirs in the field `prompt`.
     source: JSON lines; `-` is standard input.
     target: where predictions go; `-` is standard output.
   """
+  named = prompt_library.parse_named_prompts(named_prompts)
+  if named:
+    flag = f"--prompt={named_prompts[0]}"
+    alone = "prompts from --prompt alone"
+    require(prompt_file is None, flag, f"PROMPT_FILE={prompt_file}", alone)
+    require(row is None, flag, f"--row={row}", f"{alone}, as NAME=PATH#ROW")
   lines = _read_inputs(source)
-  prompt, masks, path = stored_prompts.load_prompts(
-      config, workdir, prompt_file
-  )
-  stored_prompts.check_row(row, path, prompt.shape[0])
+  if named:
+    row_ids = _named_rows(lines, list(named), source)
+    library = prompt_library.read_library(named, config)
+  else:
+    row_ids = np.zeros(len(lines), np.int64)
+    prompts, masks, path = stored_prompts.load_prompts(
+        config, workdir, prompt_file
+    )
+    library = [prompt_library.take_prompt(prompts, masks, path, row or 0)]
   experiment = load_experiment(config, workdir, roles=())
-  if prompt_file is None:
+  if not named and prompt_file is None:
     stored_prompts.check_weights(workdir, experiment)
-  split = _text_split([line["inputs"] for line in lines], experiment)
-  rows = TableRows(
-      seeds=(0,),
-      splits=(split,),
+  prompt, masks, model = prompt_library.join_prompts(library, experiment.model)
+  predictions = evaluation.predict_named(
+      prompt,
+      masks,
+      _text_split([line["inputs"] for _, line in lines], experiment),
+      row_ids,
       buckets=config.task.buckets,
       targets_length=config.task.targets_length,
-  )
-  (predictions,) = evaluation.predict_table(
-      prompt[[row]],
-      masks_lib.take_rows(masks, np.array([row])),
-      rows,
-      model=experiment.model,
+      model=model,
       frozen_params=experiment.frozen_params,
       vocabulary=experiment.vocabulary,
       batch_size=experiment.whole_batches(config.eval_batch_size),
       mesh=experiment.mesh,
   )
   with _open_output(target) as f:
-    for line, prediction in zip(lines, predictions, strict=True):
+    for (_, line), prediction in zip(lines, predictions, strict=True):
       f.write(json.dumps({**line, "prediction": prediction}) + "\n")
 
 

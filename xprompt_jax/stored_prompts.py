@@ -68,12 +68,21 @@ def load_prompts(
   return *read_prompts(found, config), found
 
 
-def check_row(row: int, path: str, num_rows: int) -> None:
-  """Refuses a row that a file of R = `num_rows` prompts does not have."""
+def check_row(
+    row: int, path: str, num_rows: int, flag: str | None = None
+) -> None:
+  """Refuses a row that a file of R = `num_rows` prompts does not have.
+
+  Args:
+    row: counted from 0.
+    path: of the file.
+    num_rows: R.
+    flag: what named the row; None means `--row`.
+  """
   if not 0 <= row < num_rows:
     raise UserError(
-        f"--row={row}: {path} holds {num_rows} prompts, expected a row in"
-        f" [0, {num_rows})"
+        f"{flag or f'--row={row}'}: {path} holds {num_rows} prompts, expected a"
+        f" row in [0, {num_rows})"
     )
 
 

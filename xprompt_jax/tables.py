@@ -4,9 +4,10 @@
 rows and that each of them has a stream of its own.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 import dataclasses
 
+from jaxtyping import Int
 import numpy as np
 
 from xprompt_jax import batches
@@ -81,23 +82,67 @@ class TableRows:
     for rows in rows_of.values():
       split = self.splits[rows[0]]
       order = np.argsort(split.input_lengths, kind="stable")
-      indices = np.repeat(order, len(rows))
-      row_ids = np.tile(np.array(rows), len(order))
-      for start in range(0, len(indices), batch_size):
-        taken = slice(start, start + batch_size)
-        count = len(indices[taken])
-        fill = (0, batch_size - count)
-        chosen = np.pad(indices[taken], fill, mode="edge")
-        valid = np.arange(batch_size) < count
-        arrays = batches.gather_batch(
-            [(split, chosen)],
-            buckets=self.buckets,
-            targets_length=self.targets_length,
-        )
-        arrays["decoder_loss_weights"] *= valid[:, None]
-        yield TableBatch(
-            row_ids=np.pad(row_ids[taken], fill, mode="edge"),
-            indices=chosen,
-            valid=valid,
-            arrays=arrays,
-        )
+      yield from _whole_batches(
+          split,
+          np.repeat(order, len(rows)),
+          np.tile(np.array(rows), len(order)),
+          batch_size=batch_size,
+          buckets=self.buckets,
+          targets_length=self.targets_length,
+      )
+
+
+def named_examples(
+    split: CachedSplit,
+    row_ids: Int[np.ndarray, "N"],
+    *,
+    batch_size: int,
+    buckets: Sequence[int],
+    targets_length: int,
+) -> Iterator[TableBatch]:
+  """Yields each example of a split once with the row it names, short first.
+
+  Args:
+    split: N examples.
+    row_ids: [N], the row of each; rows mix in a batch.
+    batch_size: B.
+    buckets: input lengths that batches are padded to.
+    targets_length: L, what targets are padded to.
+  """
+  order = np.argsort(split.input_lengths, kind="stable")
+  yield from _whole_batches(
+      split,
+      order,
+      row_ids[order],
+      batch_size=batch_size,
+      buckets=buckets,
+      targets_length=targets_length,
+  )
+
+
+def _whole_batches(
+    split: CachedSplit,
+    indices: Int[np.ndarray, "N"],
+    row_ids: Int[np.ndarray, "N"],
+    *,
+    batch_size: int,
+    buckets: Sequence[int],
+    targets_length: int,
+) -> Iterator[TableBatch]:
+  """Batches of given examples and rows, the last filled up with repeats."""
+  for start in range(0, len(indices), batch_size):
+    taken = slice(start, start + batch_size)
+    count = len(indices[taken])
+    fill = (0, batch_size - count)
+    chosen = np.pad(indices[taken], fill, mode="edge")
+    valid = np.arange(batch_size) < count
+    arrays = batches.gather_batch(
+        [(split, chosen)], buckets=buckets, targets_length=targets_length
+    )
+    arrays["decoder_loss_weights"] *= valid[:, None]
+    yield TableBatch(
+        row_ids=np.pad(row_ids[taken], fill, mode="edge"),
+        indices=chosen,
+        valid=valid,
+        arrays=arrays,
+    )
