@@ -1,179 +1,211 @@
-"""The T5 network against transformers', an implementation of other hands.
+"""Checkpoints of transformers, an implementation of other hands, read here.
 
-Random weights of this network are laid into `T5ForConditionalGeneration`;
-logits and greedy generation must agree on padded batches.
+Models that transformers makes and saves itself are opened by the real reader
+and computed by the network: logits and greedy generation must agree, behind a
+soft prompt as well, on padded batches. What is written here transformers must
+read, bit for bit.
 """
+
+import functools
+import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from xprompt_jax.t5.config import T5Config
-from xprompt_jax.t5.decoding import greedy_decode
-from xprompt_jax.t5.network import T5
+from tests import torch_models
+from tests.huggingface_folders import refused
+from xprompt_jax.model import PromptedT5
+from xprompt_jax.weights import huggingface, loading
+from xprompt_jax.weights.safetensors_file import leaf_bytes
 
-_REASON = "needs torch and transformers: pip install -e '.[torch]'"
-torch = pytest.importorskip("torch", reason=_REASON)
-transformers = pytest.importorskip("transformers", reason=_REASON)
-
+torch = torch_models.torch
 pytestmark = pytest.mark.interop
 
-# B = 3, T = 6, L = 5.
+# B = 3, T = 6, L = 5, P = 4, H = 12.
 INPUTS = np.array(
     [[7, 3, 9, 14, 8, 1], [5, 12, 2, 1, 0, 0], [1, 0, 0, 0, 0, 0]], np.int32
 )
 DECODER_INPUTS = np.array(
     [[0, 4, 8, 2, 11], [0, 6, 6, 10, 3], [0, 12, 5, 7, 9]], np.int32
 )
+PROMPT = np.random.default_rng(9).standard_normal((4, 12)).astype(np.float32)
 MAX_LENGTH = 8
-SIZES = {
-    "vocab_size": 19,
-    "emb_dim": 12,
-    "num_heads": 3,
-    "head_dim": 5,
-    "num_encoder_layers": 2,
-    "num_decoder_layers": 3,
-    "mlp_dim": 14,
-    "relpos_num_buckets": 8,
-    "relpos_max_distance": 10,
-}
-VARIANTS = {
-    "1.0": {"mlp_activations": ("relu",), "logits_via_embedding": True},
-    "1.1": {
-        "mlp_activations": ("gelu", "linear"),
-        "logits_via_embedding": False,
-    },
-}
-
-# Part of the network here: (name here, name there), in layer order there.
-_ENCODER_PARTS = [("attention", "SelfAttention"), ("mlp", "DenseReluDense")]
-_DECODER_PARTS = [
-    ("self_attention", "SelfAttention"),
-    ("encoder_decoder_attention", "EncDecAttention"),
-    ("mlp", "DenseReluDense"),
-]
-_NORMS = {
-    "attention": "pre_attention_layer_norm",
-    "self_attention": "pre_self_attention_layer_norm",
-    "encoder_decoder_attention": "pre_cross_attention_layer_norm",
-    "mlp": "pre_mlp_layer_norm",
-}
-_KERNELS = {"query": "q", "key": "k", "value": "v", "out": "o"}
+# Of the largest logit; they are 0.5 to 5.
+TOLERANCE = 1e-5
 
 
-def make_params(t5: T5, seed: int) -> dict:
-  tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
-  shapes = jax.eval_shape(t5.init, jax.random.key(0), tokens, tokens)
-  rng = np.random.default_rng(seed)
-  # The boxes that carry logical axes go: a leaf becomes a bare array.
-  return jax.tree.map(
-      lambda boxed: jnp.asarray(
-          rng.standard_normal(boxed.value.shape, np.float32) * 0.7
-      ),
-      shapes["params"],
-      is_leaf=lambda x: hasattr(x, "value"),
+def read(folder):
+  """The network and its parameters, every one of them from the folder."""
+  config = huggingface.read_config(folder)
+  params = loading.load_frozen(str(folder), config).params
+  return PromptedT5(t5_config=config), params
+
+
+def masked(prompt):
+  if prompt is None:
+    return jnp.zeros((3, 0, 12))
+  return jnp.broadcast_to(prompt, (3, *prompt.shape))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def compute_logits(model, params, prompts):
+  visible = jnp.ones(prompts.shape[:2], bool)
+  batch = {
+      "encoder_input_tokens": jnp.asarray(INPUTS),
+      "decoder_input_tokens": jnp.asarray(DECODER_INPUTS),
+  }
+  return model.logits(params, prompts, visible, batch)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def compute_tokens(model, params, prompts):
+  visible = jnp.ones(prompts.shape[:2], bool)
+  return model.generate(
+      params, prompts, visible, jnp.asarray(INPUTS), MAX_LENGTH
   )
 
 
-def state_dict(params: dict) -> dict:
-  """The same weights under transformers' names, matrices transposed."""
-  named = {"shared.weight": params["token_embedder"]["embedding"]}
-  stacks = (("encoder", _ENCODER_PARTS), ("decoder", _DECODER_PARTS))
-  for stack, parts in stacks:
-    tree = params[stack]
-    named[f"{stack}.embed_tokens.weight"] = named["shared.weight"]
-    named[f"{stack}.final_layer_norm.weight"] = tree[f"{stack}_norm"]["scale"]
-    named[
-        f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
-    ] = tree["relpos_bias"]["rel_embedding"].T
-    num_layers = sum(name.startswith("layers_") for name in tree)
-    for i in range(num_layers):
-      layer = tree[f"layers_{i}"]
-      for j, (ours, theirs) in enumerate(parts):
-        prefix = f"{stack}.block.{i}.layer.{j}"
-        named[f"{prefix}.layer_norm.weight"] = layer[_NORMS[ours]]["scale"]
-        for name, leaf in layer[ours].items():
-          full = f"{prefix}.{theirs}.{_KERNELS.get(name, name)}.weight"
-          named[full] = leaf["kernel"].T
-  head = params["decoder"].get("logits_dense")
-  named["lm_head.weight"] = (
-      named["shared.weight"] if head is None else head["kernel"].T
+def logits_error(folder, prompt, scale=1.0):
+  """The largest difference from transformers, both reading the folder."""
+  model, params = read(folder)
+  found = compute_logits(model, params, masked(prompt)) * scale
+  expected = torch_models.logits(
+      torch_models.load(folder), INPUTS, DECODER_INPUTS, prompt
   )
-  return {k: torch.tensor(np.asarray(v)) for k, v in named.items()}
+  # Nothing is learnt from outputs that are alike.
+  assert np.std(expected) > 0.05
+  assert np.abs(found - expected).max() < 1e-4
+  return np.abs(found - expected).max() / np.abs(expected).max()
 
 
-def make_reference(params: dict, variant: str):
-  tied = VARIANTS[variant]["logits_via_embedding"]
-  config = transformers.T5Config(
-      vocab_size=SIZES["vocab_size"],
-      d_model=SIZES["emb_dim"],
-      d_kv=SIZES["head_dim"],
-      d_ff=SIZES["mlp_dim"],
-      num_heads=SIZES["num_heads"],
-      num_layers=SIZES["num_encoder_layers"],
-      num_decoder_layers=SIZES["num_decoder_layers"],
-      relative_attention_num_buckets=SIZES["relpos_num_buckets"],
-      relative_attention_max_distance=SIZES["relpos_max_distance"],
-      feed_forward_proj="relu" if tied else "gated-gelu",
-      tie_word_embeddings=tied,
-      dropout_rate=0.0,
-      decoder_start_token_id=0,
-  )
-  model = transformers.T5ForConditionalGeneration(config).eval()
-  named = state_dict(params)
-  # Newer versions tie the output layer at first, whatever the config says,
-  # and loading one would overwrite the other.
-  model.lm_head.weight = torch.nn.Parameter(named["lm_head.weight"])
-  model.load_state_dict(named)
-  return model
+@pytest.mark.parametrize("family", torch_models.FAMILIES)
+@pytest.mark.parametrize("way", torch_models.WAYS_TO_SAVE)
+def test_logits(family, way, tmp_path):
+  torch_models.save(torch_models.make(family), tmp_path, way)
+  for prompt in (None, PROMPT):
+    error = logits_error(tmp_path, prompt)
+    print(f"\n{family}, {way}: largest difference {error:.1e}")
+    assert error < TOLERANCE
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("seed", [0, 1])
-def test_logits_agree_with_transformers(variant, seed):
-  t5 = T5(T5Config(**SIZES, **VARIANTS[variant]))
-  params = make_params(t5, seed)
-  found = jax.jit(t5.apply)(
-      {"params": params}, jnp.asarray(INPUTS), jnp.asarray(DECODER_INPUTS)
-  )
-  with torch.no_grad():
-    expected = make_reference(params, variant)(
-        input_ids=torch.tensor(INPUTS).long(),
-        attention_mask=torch.tensor(INPUTS > 0).long(),
-        decoder_input_ids=torch.tensor(DECODER_INPUTS).long(),
-    ).logits.numpy()
-  error = np.abs(found - expected).max() / np.abs(expected).max()
-  print(f"\n{variant}, seed {seed}: largest difference {error:.1e}")
-  assert error < 1e-5
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_greedy_decoding_agrees_with_transformers(variant):
-  t5 = T5(T5Config(**SIZES, **VARIANTS[variant]))
-  visible = jnp.asarray(INPUTS > 0)
-
-  @jax.jit
-  def decode(params):
-    variables = {"params": params}
-    embedded = t5.apply(variables, jnp.asarray(INPUTS), method="embed")
-    encoded = t5.apply(variables, embedded, visible, method="encode")
-    return greedy_decode(t5, params, encoded, visible, MAX_LENGTH)
-
+@pytest.mark.parametrize("family", torch_models.FAMILIES)
+def test_greedy_generation(family, tmp_path):
   ended = []
-  for seed in range(12):
-    params = make_params(t5, seed)
-    expected = make_reference(params, variant).generate(
-        input_ids=torch.tensor(INPUTS).long(),
-        attention_mask=torch.tensor(INPUTS > 0).long(),
-        max_new_tokens=MAX_LENGTH,
-        do_sample=False,
-        use_cache=False,  # Theirs wants as many layers as the encoder has.
-    )
-    # Theirs starts with the start token and ends with the longest row.
-    expected = expected[:, 1:].numpy()
-    found = np.asarray(decode(params))
-    padding = ((0, 0), (0, MAX_LENGTH - expected.shape[1]))
-    np.testing.assert_array_equal(found, np.pad(expected, padding))
-    ended.extend((found == 1).any(axis=-1))
+  for seed in range(8):
+    folder = tmp_path / str(seed)
+    torch_models.save(torch_models.make(family, seed, eos=True), folder)
+    model, params = read(folder)
+    theirs = torch_models.load(folder)
+    for prompt in (None, PROMPT):
+      found = compute_tokens(model, params, masked(prompt))
+      expected = torch_models.generate(theirs, INPUTS, MAX_LENGTH, prompt)
+      np.testing.assert_array_equal(found, expected)
+      ended.extend((expected == 1).any(axis=-1))
   assert any(ended) and not all(ended)
+
+
+def released(family, folder):
+  """A model with `config.json` as the hub has it, by older versions."""
+  torch_models.save(torch_models.make(family), folder)
+  tied = torch_models.FAMILIES[family][2]
+  torch_models.edit_config(
+      folder,
+      tie_word_embeddings=None if tied else False,
+      scale_decoder_outputs=None,
+      transformers_version=None,
+      dense_act_fn=None,
+      is_gated_act=None,
+      dtype=None,
+      # Of umT5 it is missing on the hub, which transformers cannot do without.
+      model_type=torch_models.FAMILIES[family][0].lower(),
+  )
+
+
+@pytest.mark.parametrize("family", torch_models.FAMILIES)
+def test_configs_as_released(family, tmp_path):
+  released(family, tmp_path)
+  assert logits_error(tmp_path, PROMPT) < TOLERANCE
+
+
+def test_a_umt5_with_an_output_layer_is_scaled_by_transformers_5(tmp_path):
+  # Released umT5 was trained without the scale; transformers 4 has none.
+  torch_models.save(torch_models.make("umt5", own_head=True), tmp_path)
+  error = logits_error(tmp_path, PROMPT, scale=12**-0.5)
+  assert error < TOLERANCE
+  torch_models.edit_config(tmp_path, tie_word_embeddings=False)
+  assert logits_error(tmp_path, PROMPT, scale=12**-0.5) < TOLERANCE
+
+
+def test_a_t5_1_1_whose_output_layer_is_the_table(tmp_path):
+  # Made anew by transformers 5: tied, and not scaled.
+  model = torch_models.make("t5_1.1", own_head=False)
+  torch_models.save(model, tmp_path)
+  assert not (huggingface.read_config(tmp_path)).logits_via_embedding
+  assert logits_error(tmp_path, PROMPT) < TOLERANCE
+
+
+def test_a_scaled_output_layer_with_weights_of_its_own(tmp_path):
+  # transformers 4 ignores them and transformers 5 does not.
+  torch_models.save(torch_models.make("t5_1.0", own_head=True), tmp_path)
+  config = huggingface.read_config(tmp_path)
+  assert refused(huggingface.open_folder, tmp_path, config) == (
+      f"{tmp_path / 'model.safetensors'}: lm_head.weight: differs from"
+      " shared.weight, expected the same weights: the network has one table for"
+      " both"
+  )
+
+
+@pytest.mark.parametrize("family", torch_models.FAMILIES)
+@pytest.mark.parametrize("way", torch_models.WAYS_TO_SAVE)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_round_trip(family, way, dtype, tmp_path):
+  source, target = tmp_path / "source", tmp_path / "target"
+  model = torch_models.make(family, dtype=dtype)
+  torch_models.save(model, source, way)
+  config = huggingface.read_config(source)
+  checkpoint = huggingface.open_folder(source, config)
+  half = sum(map(leaf_bytes, checkpoint.values())) // 2
+  huggingface.write_folder(target, config, checkpoint, max_shard_bytes=half)
+  theirs = torch_models.load(target)
+  assert theirs.dtype == getattr(torch, dtype)
+  assert torch_models.state_bytes(theirs) == torch_models.state_bytes(model)
+  assert theirs.generation_config.decoder_start_token_id == 0
+
+
+@pytest.mark.parametrize("family", ["t5_1.0", "t5_1.1", "byt5"])
+def test_written_folders_compute_the_same(family, tmp_path):
+  source, target = tmp_path / "source", tmp_path / "target"
+  model = torch_models.make(family)
+  torch_models.save(model, source)
+  config = huggingface.read_config(source)
+  checkpoint = huggingface.open_folder(source, config)
+  huggingface.write_folder(target, config, checkpoint)
+  theirs = torch_models.load(target)
+  for prompt in (None, PROMPT):
+    np.testing.assert_array_equal(
+        torch_models.logits(theirs, INPUTS, DECODER_INPUTS, prompt),
+        torch_models.logits(model, INPUTS, DECODER_INPUTS, prompt),
+    )
+
+
+def test_shards_are_named_and_listed_as_transformers_does(tmp_path):
+  source, target = tmp_path / "source", tmp_path / "target"
+  torch_models.save(torch_models.make("t5_1.1"), source, "sharded")
+  config = huggingface.read_config(source)
+  checkpoint = huggingface.open_folder(source, config)
+  huggingface.write_folder(target, config, checkpoint, max_shard_bytes=10_000)
+  indices = [
+      json.loads((folder / "model.safetensors.index.json").read_text())
+      for folder in (source, target)
+  ]
+  assert indices[0]["weight_map"].keys() == indices[1]["weight_map"].keys()
+  totals = [index["metadata"]["total_size"] for index in indices]
+  assert totals[0] == totals[1]
+  for folder, index in zip((source, target), indices, strict=True):
+    count = len(list(folder.glob("*.safetensors")))
+    assert count > 2
+    assert set(index["weight_map"].values()) == {
+        f"model-{i:05d}-of-{count:05d}.safetensors" for i in range(1, count + 1)
+    }

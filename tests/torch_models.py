@@ -6,7 +6,6 @@ transformers are missing.
 
 import json
 import pathlib
-import re
 
 import numpy as np
 import pytest
@@ -19,6 +18,8 @@ pytest.importorskip("transformers", reason=_REASON)
 
 torch = shared_data.quiet_import("torch")
 transformers = shared_data.quiet_import("transformers")
+# Threads take longer to meet than these models to compute.
+torch.set_num_threads(1)
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
 
@@ -56,12 +57,28 @@ WAYS_TO_SAVE = ("safetensors", "sharded", "bin", "legacy_bin", "sharded_bin")
 """Of `save`: transformers' own safetensors, and what torch.save writes."""
 
 
-def make(family: str, seed: int = 0, dtype: str = "float32"):
-  """A model with random weights, large enough that its outputs differ."""
+def make(
+    family: str,
+    seed: int = 0,
+    *,
+    dtype: str = "float32",
+    eos: bool = False,
+    own_head: bool | None = None,
+):
+  """A model with random weights.
+
+  Args:
+    family: one of `FAMILIES`.
+    seed: of the weights.
+    dtype: of the weights.
+    eos: make EOS likely, so that some sequences end.
+    own_head: whether the output layer has weights of its own; None means what
+      the family has.
+  """
   name, differences, tied = FAMILIES[family]
   config = getattr(transformers, f"{name}Config")(**{**_SIZES, **differences})
   model = getattr(transformers, f"{name}ForConditionalGeneration")(config)
-  if not tied:
+  if not tied if own_head is None else own_head:
     # transformers 5 starts with tied weights whatever the config says.
     head = torch.empty_like(model.lm_head.weight)
     model.lm_head.weight = torch.nn.Parameter(head)
@@ -70,6 +87,8 @@ def make(family: str, seed: int = 0, dtype: str = "float32"):
     for parameter in model.parameters():
       values = rng.standard_normal(tuple(parameter.shape), np.float32)
       parameter.copy_(torch.tensor(values * _SCALE))
+    if eos:
+      model.lm_head.weight[1] *= 3
   return model.eval().to(getattr(torch, dtype))
 
 
@@ -157,11 +176,10 @@ def generate(model, tokens, max_length: int, prompt=None) -> np.ndarray:
   return np.pad(found, ((0, 0), (0, max_length - found.shape[1])))
 
 
-def state_arrays(model) -> dict[str, bytes]:
-  """The bytes of every tensor of a model, by name; copies left out."""
-  arrays = {}
-  for name, tensor in model.state_dict().items():
-    if not re.fullmatch(r"(en|de)coder\.embed_tokens\.weight", name):
-      integers = {2: torch.int16, 4: torch.int32}[tensor.element_size()]
-      arrays[name] = tensor.view(integers).numpy().tobytes()
-  return arrays
+def state_bytes(model) -> dict[str, bytes]:
+  """The bytes of every tensor of a model, by name."""
+  integers = {2: torch.int16, 4: torch.int32}
+  return {
+      name: tensor.view(integers[tensor.element_size()]).numpy().tobytes()
+      for name, tensor in model.state_dict().items()
+  }
