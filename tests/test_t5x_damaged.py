@@ -89,7 +89,14 @@ def test_a_truncated_msgpack(tmp_path):
         (b"\x81\xa1a\xc1", "a: found byte 0xc1 at 3, expected a msgpack value"),
         (b"\x80rest", "found 4 bytes after the msgpack's end at byte 1"),
         (b"\x81\x01\x01", "found a scalar as a name in a map, expected text"),
-        (b"\x81\xa1\xff\x01", "found a name that is not UTF-8 text"),
+        (
+            b"\x81\xa1\xff\x01",
+            "found the name '\ufffd', expected printable text",
+        ),
+        (
+            b"\x81\xa1\n\x01",
+            "found the name '\\n', expected printable text",
+        ),
         (
             b"\x82\xa1a\x01\xa1a\x02",
             "found the name 'a' twice in one map",

@@ -50,53 +50,54 @@ INSIDE = "expected a folder inside the checkpoint's"
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (changed(driver="n5"), "found driver 'n5', expected 'zarr'"),
+        (changed(driver="n5"), "driver: found 'n5', expected 'zarr'"),
         (
             in_part("kvstore", driver="http"),
-            "found kvstore driver 'http', expected one of gfile, file, gcs",
+            "kvstore driver: found 'http', expected one of gfile, file, gcs",
         ),
         (
             changed(kvstore="file:///etc/"),
-            "found kvstore driver None, expected one of gfile, file, gcs",
+            "kvstore driver: found None, expected one of gfile, file, gcs",
         ),
-        (in_part("kvstore", path="../x"), f"found path '../x', {INSIDE}"),
+        (in_part("kvstore", path="../x"), f"path: found '../x', {INSIDE}"),
         (
             in_part("kvstore", path="a/../../x"),
-            f"found path 'a/../../x', {INSIDE}",
+            f"path: found 'a/../../x', {INSIDE}",
         ),
-        (in_part("kvstore", path="/etc"), f"found path '/etc', {INSIDE}"),
-        (in_part("kvstore", path="./x"), f"found path './x', {INSIDE}"),
+        (in_part("kvstore", path="/etc"), f"path: found '/etc', {INSIDE}"),
+        (in_part("kvstore", path="./x"), f"path: found './x', {INSIDE}"),
         (
             in_part("kvstore", path="gs://b/x"),
-            f"found path 'gs://b/x', {INSIDE}",
+            f"path: found 'gs://b/x', {INSIDE}",
         ),
-        (in_part("kvstore", path=""), f"found path None, {INSIDE}"),
-        (in_part("kvstore", path=3), f"found path 3, {INSIDE}"),
+        (in_part("kvstore", path=""), f"path: found None, {INSIDE}"),
+        (in_part("kvstore", path="a\nb"), f"path: found 'a\\nb', {INSIDE}"),
+        (in_part("kvstore", path=3), f"path: found 3, {INSIDE}"),
         (
             in_part("metadata", shape=None),
-            "found shape None, expected a list of sizes",
+            "shape: found None, expected a list of sizes",
         ),
         (
             in_part("metadata", shape=[12, -8]),
-            "found shape [12, -8], expected a list of sizes",
+            "shape: found [12, -8], expected a list of sizes",
         ),
         (
             changed(metadata=None),
-            "found shape None, expected a list of sizes",
+            "shape: found None, expected a list of sizes",
         ),
-        (in_part("metadata", dtype=None), "found dtype None, expected one"),
+        (in_part("metadata", dtype=None), "dtype: found None, expected one"),
         (
             changed(dtype="bfloat16"),
-            "found dtype 'bfloat16 and float32', expected one",
+            "dtype: found 'bfloat16 and float32', expected one",
         ),
         (
             changed(transform={"input_inclusive_min": [1, 0]}),
-            "found transform {'input_inclusive_min': [1, 0]}, expected none, or"
+            "transform: found {'input_inclusive_min': [1, 0]}, expected none, or"
             " one that keeps the whole array",
         ),
         (
             changed(transform={"output": []}),
-            "found transform {'output': []}, expected none, or one that keeps"
+            "transform: found {'output': []}, expected none, or one that keeps"
             " the whole array",
         ),
     ],
@@ -145,9 +146,11 @@ def test_a_truncated_chunk(tmp_path):
       f"{tmp_path}/{ZARR}: {EMBEDDING}: chunk 2.0 is damaged: its end is not"
       " gzip's"
   )
+  leaf = t5x_native.open_checkpoint(str(tmp_path), CONFIG)[EMBEDDING]
   for length in range(len(whole)):
     chunk.write_bytes(whole[:length])
-    assert f"{tmp_path}/{ZARR}: {EMBEDDING}: " in reading(tmp_path)
+    with pytest.raises(UserError, match=f"{ZARR}: {EMBEDDING}: chunk 2.0"):
+      leaf.whole()
 
 
 def test_every_flipped_byte_of_a_chunk(tmp_path):

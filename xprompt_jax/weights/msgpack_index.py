@@ -161,10 +161,11 @@ class _Walker:
     kind, count = self.header()
     if kind not in ("text", "bytes") or count > _MAX_SMALL:
       raise self.error(f"found a {kind} as a name in a map, expected text")
-    try:
-      return self.take(count).decode()
-    except UnicodeDecodeError:
-      raise self.error("found a name that is not UTF-8 text") from None
+    text = self.take(count).decode(errors="replace")
+    # Names are part of messages of one line.
+    if not text.isprintable() or "\ufffd" in text:
+      raise self.error(f"found the name {text!r}, expected printable text")
+    return text
 
   def small(self) -> Any:
     """Unpacks the next value, which is not skipped because it is small."""

@@ -5,9 +5,9 @@
                                the msgpack itself
 
 The parameters are `optimizer/target`; the optimizer's state is not looked at.
-`msgpack_index.py` finds the values of the msgpack, `t5x_storage.py` reads zarr
-arrays, `t5x_names.py` turns trees of stacked layers into the network's, and
-`t5x_writer.py` writes the format.
+`msgpack_index.py` finds the values of the msgpack, `t5x_specs.py` checks what
+it says of zarr arrays, `t5x_storage.py` reads them, `t5x_names.py` turns trees
+of stacked layers into the network's, and `t5x_writer.py` writes the format.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ import numpy as np
 
 from xprompt_jax.t5.config import T5Config
 from xprompt_jax.types import UserError
-from xprompt_jax.weights import msgpack_index, t5x_names, t5x_storage
+from xprompt_jax.weights import msgpack_index, t5x_names, t5x_specs, t5x_storage
 from xprompt_jax.weights.leaves import Checkpoint, Index, Leaf
 from xprompt_jax.weights.t5x_storage import Place
 
@@ -185,7 +185,7 @@ def _leaves(
     yield tensor, _inline_leaf(source, tensor, node)
   elif isinstance(node, dict) and {"driver", "kvstore"} <= node.keys():
     spec = msgpack_index.small_value(source.open, node)
-    array = t5x_storage.stored_array(source.place, tensor, spec)
+    array = t5x_specs.stored_array(source.place, tensor, spec)
     old = version == 2
     yield tensor, t5x_storage.stored_leaf(array, old_bfloat16=old)
   elif isinstance(node, dict):

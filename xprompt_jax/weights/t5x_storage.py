@@ -1,10 +1,9 @@
 """Where a T5X checkpoint lies, and the zarr arrays beside its msgpack.
 
-A `Place` is a local folder or a prefix in a Google bucket. T5X's msgpack names
-each array by a TensorStore spec. A stored spec is not given to TensorStore: it
-could name any file or service. What is needed of it is checked, and a spec of
-our own is built from it. `t5x_native.py` finds a checkpoint and reads its
-tree; `t5x_writer.py` writes one.
+A `Place` is a local folder or a prefix in a Google bucket, a `StoredArray` one
+array in it. `t5x_specs.py` tells from a checkpoint's msgpack which arrays there
+are; `t5x_native.py` finds a checkpoint and reads its tree; `t5x_writer.py`
+writes one.
 """
 
 import dataclasses
@@ -22,8 +21,6 @@ from xprompt_jax.types import UserError
 from xprompt_jax.weights import leaves
 from xprompt_jax.weights.leaves import Index, Leaf
 
-# The first two are local files: gfile is TensorFlow's name for them.
-_DRIVERS = ("gfile", "file", "gcs")
 _BUCKET_PATH = re.compile(r"gs://([^/]+)/*(.*)", re.DOTALL)
 _GZIP_LENGTH_BYTES = 4
 _REASON_LENGTH = 200
@@ -249,112 +246,6 @@ class StoredArray:
         raise self.error(f"chunk {key}: {error.strerror}") from None
       if int.from_bytes(end, "little") != length % 2**32:
         raise self.error(f"chunk {key} is damaged: its end is not gzip's")
-
-
-def _plain_dtype(found: Any) -> str | None:
-  """The name of a zarr dtype such as '<f4'."""
-  if not isinstance(found, str):
-    return None
-  try:
-    return np.dtype(found).name
-  except (TypeError, ValueError):
-    return found
-
-
-def _keeps_everything(transform: Any, shape: tuple[int, ...]) -> bool:
-  """Whether a stored index transform is none: TensorStore likes to write one.
-
-  T5X's oldest specs have it: lower bounds of 0 and the shape as the upper one.
-  """
-  if transform is None:
-    return True
-  if not isinstance(transform, dict) or "output" in transform:
-    return False
-  lower = transform.get("input_inclusive_min", [0] * len(shape))
-  upper = transform.get("input_exclusive_max", list(shape))
-  if not isinstance(lower, list) or not isinstance(upper, list):
-    return False
-  # Bounds that may still change stand in brackets of their own.
-  upper = [n[0] if isinstance(n, list) and len(n) == 1 else n for n in upper]
-  lower = [n[0] if isinstance(n, list) and len(n) == 1 else n for n in lower]
-  return lower == [0] * len(shape) and upper == list(shape)
-
-
-def stored_array(place: Place, tensor: str, spec: Any) -> StoredArray:
-  """Checks a spec from a checkpoint's msgpack.
-
-  Args:
-    place: the checkpoint's folder.
-    tensor: the parameter's name.
-    spec: the spec as unpacked: maps, lists, text and numbers.
-
-  Raises:
-    UserError: a driver, path, shape or dtype that T5X does not write.
-  """
-
-  def require(condition: bool, field: str, found: Any, expected: str) -> None:
-    if not condition:
-      raise UserError(
-          f"{place.name}: {tensor}: found {field} {found!r}, expected {expected}"
-      )
-
-  def part(container: Any, name: str) -> Any:
-    return container.get(name) if isinstance(container, dict) else None
-
-  kvstore, metadata = part(spec, "kvstore"), part(spec, "metadata")
-  driver = part(spec, "driver")
-  require(driver == "zarr", "driver", driver, "'zarr'")
-  driver = part(kvstore, "driver")
-  require(
-      isinstance(driver, str) and driver in _DRIVERS,
-      "kvstore driver",
-      driver,
-      f"one of {', '.join(_DRIVERS)}",
-  )
-  # Before TensorStore 0.1.14 the path stood beside the kvstore.
-  path = part(kvstore, "path") or part(spec, "path")
-  require(
-      isinstance(path, str)
-      and "\0" not in path
-      and all(
-          p not in ("", ".", "..") for p in path.removesuffix("/").split("/")
-      ),
-      "path",
-      path,
-      "a folder inside the checkpoint's",
-  )
-  shape = part(metadata, "shape")
-  require(
-      isinstance(shape, list) and all(type(n) is int and n > 0 for n in shape),
-      "shape",
-      shape,
-      "a list of sizes",
-  )
-  transform = part(spec, "transform")
-  require(
-      _keeps_everything(transform, tuple(shape)),
-      "transform",
-      transform,
-      "none, or one that keeps the whole array",
-  )
-  dtypes = {
-      _plain_dtype(part(metadata, "dtype")),
-      _plain_dtype(part(spec, "dtype")),
-  }
-  dtypes.discard(None)
-  require(
-      len(dtypes) == 1,
-      "dtype",
-      " and ".join(sorted(map(str, dtypes))) or None,
-      "one",
-  )
-  return StoredArray(
-      place=place,
-      relative=path.removesuffix("/"),
-      tensor=tensor,
-      shape=tuple(shape),
-      dtype=str(dtypes.pop()),
-  )
 
 
 def stored_leaf(array: StoredArray, *, old_bfloat16: bool) -> Leaf:
