@@ -15,7 +15,7 @@ from xprompt_jax.prompts import masked_prompts
 from xprompt_jax.types import PromptMasks
 
 BUCKETS = (16, 24, 32)
-# Of logits as large as 20. On CPUs they are the same to the last bit.
+# Of logits as large as 20: products of other shapes may add up in another order.
 BOUND = 2e-5
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tests import examples
-from xprompt_jax.tables import TableRows
+from xprompt_jax.tables import TableRows, named_examples
 
 # Seven examples, all of two tokens but number 3; and three of two tokens.
 SEVEN = examples.make_split(
@@ -127,6 +127,37 @@ def test_every_example_takes_short_inputs_first_and_fills_the_last_batch():
       [0, 0, 0, 0],
       [0, 0, 0, 0],
   ]
+
+
+def test_named_examples_mix_rows_in_a_batch():
+  found = list(
+      named_examples(
+          SEVEN,
+          np.array([2, 0, 2, 1, 0, 1, 2]),
+          batch_size=4,
+          buckets=(3, 6),
+          targets_length=4,
+      )
+  )
+  # Number 3 is the longest.
+  assert [batch.indices.tolist() for batch in found] == [
+      [0, 1, 2, 4],
+      [5, 6, 3, 3],
+  ]
+  assert [batch.row_ids.tolist() for batch in found] == [
+      [2, 0, 2, 0],
+      [1, 2, 1, 1],
+  ]
+  assert [batch.valid.tolist() for batch in found] == [
+      [True] * 4,
+      [True, True, True, False],
+  ]
+  assert [first_tokens(batch.arrays) for batch in found] == [
+      [20, 21, 22, 24],
+      [25, 26, 23, 23],
+  ]
+  shapes = [b.arrays["encoder_input_tokens"].shape for b in found]
+  assert shapes == [(4, 3), (4, 6)]
 
 
 def test_every_row_reads_each_of_its_examples_exactly_once():
