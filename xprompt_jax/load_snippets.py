@@ -18,6 +18,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 base = {base}
 tokenizer = AutoTokenizer.from_pretrained(base{revision})
 t5 = AutoModelForSeq2SeqLM.from_pretrained(base{revision})
+t5 = t5.{dtype}()  # What the prompt was trained with.
 model = PeftModel.from_pretrained(t5, ".").eval()
 
 inputs = tokenizer(["TEXT"], return_tensors="pt", padding=True)
@@ -97,6 +98,7 @@ def section(
     *,
     base: str | None,
     revision: str | None,
+    dtype: str,
     length: int,
     embed_dim: int,
 ) -> str:
@@ -107,6 +109,7 @@ def section(
     base: the frozen T5 as transformers can load it, a hub id or a folder; None
       if it cannot.
     revision: of the hub id, or None.
+    dtype: what the T5 was computed in, `float32` or `bfloat16`.
     length: P.
     embed_dim: H.
 
@@ -116,6 +119,7 @@ def section(
   text = _TEXTS[output_format].format(
       base=json.dumps(base or _UNKNOWN_BASE),
       revision=f", revision={json.dumps(revision)}" if revision else "",
+      dtype="float" if dtype == "float32" else dtype,
       length=length,
       width=embed_dim,
   )

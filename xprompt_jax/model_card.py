@@ -365,6 +365,7 @@ def card(
           export.output_format,
           base=export.base.name,
           revision=export.base.revision,
+          dtype=experiment.config.model.dtype,
           length=export.prompt.shape[1],
           embed_dim=export.prompt.shape[2],
       ),
