@@ -189,8 +189,8 @@ def test_an_unknown_name_is_refused_with_one_prompt_too(capsys, monkeypatch):
         ("no.npy", "{path}: cannot read: No such file or directory"),
         (
             "two.npy",
-            "{path}: prompt: found (2, 3), expected [P, 128] or [R, P, 128]: the"
-            " model's emb_dim is 128",
+            "{path}: prompt: found (2, 3), expected [P, 128] or [R, P, 128]:"
+            " the model's emb_dim is 128",
         ),
         (
             "rows.safetensors#2",

@@ -15,7 +15,8 @@ from xprompt_jax.prompts import masked_prompts
 from xprompt_jax.types import PromptMasks
 
 BUCKETS = (16, 24, 32)
-# Of logits as large as 20: products of other shapes may add up in another order.
+# Of logits as large as 20: a product of another shape may add up in another
+# order.
 BOUND = 2e-5
 
 

@@ -24,6 +24,19 @@ from xprompt_jax import flags
 
 _GIN_FOLDER = pathlib.Path(__file__).parent / "gin"
 _VALUES = "10, 0.5, 'text', (1, 2), True or None"
+# What gin, and the files it imports, raise for a mistake in them.
+_GIN_ERRORS = (
+    AttributeError,
+    ImportError,
+    KeyError,
+    NameError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    tokenize.TokenError,
+)
 _WHOLE_RECIPE = (
     "a recipe that includes xprompt.gin, a file of models/ and one of tasks/"
 )
@@ -182,18 +195,7 @@ def parse_gin(
     return gin.get_configurable(root)()
   except UserError:
     raise
-  except (
-      AttributeError,
-      ImportError,
-      KeyError,
-      NameError,
-      OSError,
-      RuntimeError,
-      SyntaxError,
-      TypeError,
-      ValueError,
-      tokenize.TokenError,
-  ) as e:
+  except _GIN_ERRORS as e:
     whole = _WHOLE_MODEL if model_only else _WHOLE_RECIPE
     raise UserError(_explain(e, names, whole)) from e
   finally:
