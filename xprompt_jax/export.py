@@ -98,8 +98,17 @@ def _masked(prompt: np.ndarray, masks: PromptMasks) -> np.ndarray:
   return np.where(keep, prompt, np.float32(0.0))
 
 
-def _base_model(config: ExperimentConfig) -> tuple[peft.BaseModel, bool]:
-  """The frozen T5 as transformers knows it, and whether that is a hub id."""
+def base_model(config: ExperimentConfig) -> tuple[peft.BaseModel, bool]:
+  """The frozen T5 as transformers can load it.
+
+  Args:
+    config: CHECKPOINT and the sizes come from here.
+
+  Returns:
+    What an adapter says of it, without a name where transformers cannot load
+    it (the bundled model, random weights, T5X's formats); whether the name is
+    a hub id.
+  """
   name, on_hub = config.checkpoint, False
   revision = ""
   if name.startswith(("random:", "gs://")) or name == "bundled":
@@ -307,7 +316,7 @@ def make_export(
       kept = np.flatnonzero(np.asarray(taken.token_mask)[0])
       positions = tuple(kept.tolist())
       dense, taken = shorter
-  base, on_hub = _base_model(experiment.config)
+  base, on_hub = base_model(experiment.config)
   return Export(
       output_format=output_format,
       source="/".join(pathlib.Path(path).parts[-2:]),

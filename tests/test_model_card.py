@@ -1,0 +1,441 @@
+"""The text beside an export, the words near a prompt, and a run's records."""
+
+import dataclasses
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests import tiny_experiment
+from xprompt_jax import (
+    artifacts,
+    export,
+    load_snippets,
+    model_card,
+    prompt_formats,
+    run_records,
+)
+from xprompt_jax.nearest_words import nearest_words
+from xprompt_jax.prompt_formats import peft
+from xprompt_jax.types import PromptMasks
+
+
+class Words:
+  """Ids to letters: 3 specials, 4 pieces, 2 sentinels."""
+
+  path = "words"
+  vocab_size = 9
+  extra_ids = 2
+  eos_id = 1
+  unk_id = 2
+  fingerprint = ""
+
+  def encode(self, text):
+    raise NotImplementedError
+
+  def decode(self, ids):
+    raise NotImplementedError
+
+  def piece(self, token_id):
+    return ["???", "a_b", "c|", "d\n", "e"][token_id - 2]
+
+
+# V 11, H 2: specials, pieces, sentinels, rows that are no ids.
+EMBEDDING = np.array(
+    [[9, 9], [9, 9], [9, 9], [2, 0], [3, 3], [0, 5], [-4, 0], *[[9, 9]] * 4],
+    np.float32,
+)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_nearest_words_by_cosine(dtype):
+  rows = np.array([[1, 0], [0, -7], [0, 0], [2, 2]], np.float32)
+  embedding = jnp.asarray(EMBEDDING, dtype)
+  found = nearest_words(rows, embedding, Words(), count=3)
+  half = 0.7071
+  assert [[(w, round(c, 4) + 0.0) for w, c in row] for row in found] == [
+      [("a_b", 1.0), ("c|", half), ("d\n", 0.0)],
+      # Of equal ones the lower id first.
+      [("a_b", 0.0), ("e", 0.0), ("c|", -half)],
+      [],
+      [("c|", 1.0), ("a_b", half), ("d\n", half)],
+  ]
+  assert nearest_words(rows[:0], embedding, Words()) == []
+
+
+def test_nearest_words_in_parts(monkeypatch):
+  rng = np.random.default_rng(0)
+  rows = rng.standard_normal((3, 2)).astype(np.float32)
+  whole = nearest_words(rows, EMBEDDING, Words())
+  monkeypatch.setattr("xprompt_jax.nearest_words._CHUNK", 2)
+  assert nearest_words(rows, EMBEDDING, Words()) == whole
+  assert [len(row) for row in whole] == [4, 4, 4]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("▁the", "▁the"),
+        ("a|b", "a\\|b"),
+        ("*_`<>[]~&#$", "\\*\\_\\`\\<\\>\\[\\]\\~\\&\\#\\$"),
+        ("\\", "\\\\"),
+        ("a\nb\u202ec", "aU+000AbU+202Ec"),
+        ("<0x0A>", "\\<0x0A\\>"),
+        (0.5, "0.5"),
+    ],
+)
+def test_text_that_does_nothing_in_markdown(text, shown):
+  assert model_card.escape(text) == shown
+
+
+def a_prompt(**fields):
+  """Two rows of one token, of which the second is pruned: P 2, K 2, H 12."""
+  token_mask = np.array([[1, 0]], np.float32)
+  piece_mask = np.array([[[0, 1], [0, 0]]], np.float32)
+  prompt = np.zeros((1, 2, 12), np.float32)
+  prompt[0, 0, 6:] = np.arange(1, 7)
+  values = {
+      "output_format": "npy",
+      "source": "some/p.npy",
+      "rows": (0,),
+      "prompt": prompt,
+      "masks": PromptMasks(token_mask=token_mask, piece_mask=piece_mask),
+      "positions": (0, 1),
+      "scores": ({},),
+      "record": None,
+      "removed": None,
+      "change": None,
+      "base": peft.BaseModel(
+          name=None, revision=None, num_layers=2, num_heads=3
+      ),
+      "on_hub": False,
+  }
+  return model_card.Export(**{**values, **fields})
+
+
+CARD = """\
+---
+tags:
+- t5
+- soft-prompt
+- prompt-tuning
+- xprompt
+---
+
+# Soft prompt for a frozen T5
+
+A soft prompt of 2 tokens x 12 numbers to put in front of the embedded inputs of\
+ a frozen T5 encoder. Each token is cut into 2 pieces; tokens and pieces that\
+ did harm were pruned and the rest was trained again (XPrompt, Ma et al. 2022,\
+ arXiv 2210.04457). Pruned entries are zero.
+
+## Load it
+
+With NumPy, as one array [2, 12]:
+
+```python
+import numpy as np
+
+prompt = np.load("prompt.npy")
+```
+
+In google-research/prompt-tuning: `--gin_file=prompts/from_file.gin` with
+`--gin.PROMPT_FILE="'prompt.npy'"`.
+
+With xprompt-jax, and the gin file of the model and the task:
+
+    t5x eval --gin_file=RECIPE.gin --gin.PROMPT_FILE="'.'"
+
+## Which ticket
+
+From some/p.npy: prompts of 2 tokens in 2 pieces each. Compression is the share\
+ of the units then kept that was pruned.
+
+| row | seed | token compression | piece compression | kept tokens | kept\
+ pieces | trained numbers |
+| --- | --- | --- | --- | --- | --- | --- |
+| 0 | - | - | - | 1 | 1 | 6 |
+
+## Scores
+
+None are recorded: the prompt was read from a file that lies in no run's folder.
+
+## Kept tokens
+
+Positions are those before anything was removed, counted from 0. Words are\
+ pieces of the model's vocabulary whose embeddings have the largest cosine with\
+ the token; a hint, not a meaning.
+
+| position | kept pieces | nearest words (cosine) |
+| --- | --- | --- |
+| 0 | 1 of 2 | WORDS |
+
+## Frozen model
+
+|  |  |
+| --- | --- |
+| checkpoint | random:3 |
+| weights kept in | - |
+| sha256 of the weights | f |
+| vocab size | 37 |
+| emb dim | 12 |
+| num heads | 3 |
+| head dim | 5 |
+| num encoder layers | 2 |
+| num decoder layers | 1 |
+| mlp dim | 17 |
+| mlp activations | ('gelu', 'linear') |
+| logits via embedding | False |
+| relpos num buckets | 32 |
+| relpos max distance | 128 |
+| relpos per layer | False |
+| dropout rate | 0.0 |
+| dtype | float32 |
+| float32 attention logits | False |
+| remat | False |
+
+## Versions
+
+| package | version |
+| --- | --- |
+| jax | 1.2 |
+"""
+
+
+def write_card(tmp_path, made):
+  experiment = tiny_experiment.make_experiment(tmp_path)
+  embedding = np.tile(np.eye(12, dtype=np.float32), (4, 1))[:37]
+  experiment = dataclasses.replace(
+      experiment,
+      vocabulary=Words(),
+      frozen_params={"token_embedder": {"embedding": embedding}},
+  )
+  return model_card.card(experiment, made, {"jax": "1.2"})
+
+
+def test_a_whole_card(tmp_path):
+  # Rows 3 to 6 of the embedding are unit vectors, and the token's first entry
+  # that is not 0 is 1 of a length of sqrt(91), at 6.
+  words = "e (0.10), a\\_b (0.00), c\\| (0.00), dU+000A (0.00)"
+  card = write_card(tmp_path, a_prompt())
+  assert card == CARD.replace("WORDS", words)
+
+
+def test_hidden_tokens_are_spoken_of(tmp_path):
+  experiment = tiny_experiment.make_experiment(tmp_path)
+  config = dataclasses.replace(
+      experiment.config,
+      prompt=dataclasses.replace(
+          experiment.config.prompt, pruned_tokens="ignore"
+      ),
+  )
+  experiment = dataclasses.replace(experiment, config=config)
+  card = model_card.card(experiment, a_prompt(), {})
+  assert "Attention must not see the tokens whose `token_mask` is 0." in card
+
+
+@pytest.mark.parametrize(
+    ("base", "on_hub", "front", "code"),
+    [
+        (
+            ("google/t5-small-lm-adapt", "abc"),
+            True,
+            'library_name: peft\nbase_model: "google/t5-small-lm-adapt"\n',
+            'base = "google/t5-small-lm-adapt"\n'
+            'tokenizer = AutoTokenizer.from_pretrained(base, revision="abc")\n',
+        ),
+        (
+            ('a "folder"', None),
+            False,
+            "library_name: peft\ntags:",
+            'base = "a \\"folder\\""\n'
+            "tokenizer = AutoTokenizer.from_pretrained(base)\n",
+        ),
+        (
+            (None, None),
+            False,
+            "library_name: peft\ntags:",
+            'base = "FOLDER-OR-HUB-ID-OF-THE-T5"\n',
+        ),
+    ],
+)
+def test_the_base_model(tmp_path, base, on_hub, front, code):
+  model = peft.BaseModel(
+      name=base[0], revision=base[1], num_layers=2, num_heads=3
+  )
+  made = a_prompt(output_format="peft", base=model, on_hub=on_hub)
+  card = write_card(tmp_path, made)
+  assert card.startswith(f"---\n{front}")
+  assert code in card
+  assert ("`t5x import --format=huggingface`" in card.replace("\n", " ")) == (
+      base[0] is None
+  )
+
+
+def test_every_format_says_how_it_is_loaded():
+  for name in export.FORMATS:
+    text = load_snippets.section(
+        name, base="b", revision=None, dtype="bfloat16", length=7, embed_dim=12
+    )
+    assert text.startswith("## Load it\n\n")
+    code = text.partition("```python\n")[2].partition("```")[0]
+    compile(code, name, "exec")
+    assert ("t5 = t5.bfloat16()" in code) == (name == "peft")
+    assert ("7" in text) == (name != "peft")
+
+
+# The base model of a config
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "name", "revision", "on_hub"),
+    [
+        ("bundled", None, None, False),
+        ("random:3", None, None, False),
+        ("gs://bucket/t5", None, None, False),
+        ("google/t5-xl-lm-adapt", "google/t5-xl-lm-adapt", None, True),
+        ("t5-small@v1", "t5-small", "v1", True),
+        ("HF", "HF", None, False),
+        ("T5X", None, None, False),
+    ],
+)
+def test_the_adapter_names_what_transformers_can_load(
+    tmp_path, monkeypatch, checkpoint, name, revision, on_hub
+):
+  monkeypatch.chdir(tmp_path)
+  for folder, config in (("HF", {"model_type": "t5"}), ("T5X", {})):
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / "config.json").write_text(json.dumps(config))
+  made = dataclasses.replace(tiny_experiment.CONFIG, checkpoint=checkpoint)
+  base, hub = export.base_model(made)
+  assert (base.name, base.revision, hub) == (name, revision, on_hub)
+  assert (base.num_layers, base.num_heads) == (2, 3)
+
+
+# Records of a run
+
+
+def record_of(experiment, folder):
+  path = experiment.workdir / folder / artifacts.PROMPT
+  rows = len(prompt_formats.read_prompt(path, 12)["prompt"])
+  return str(path), run_records.read_record(str(path), rows)
+
+
+def test_a_run_records_what_stands_in_the_card(finished):
+  experiment, summary = finished
+  path, record = record_of(experiment, "rewind")
+  xprompt = summary["methods"][-1]["rows"]
+  assert list(record.rows) == xprompt
+  assert [row["seed"] for row in record.rows] == [3, 8]
+  assert all("test" in row and "validation" in row for row in record.rows)
+  assert record.num_examples == {"train": 7, "validation": 4, "test": 5}
+  assert record.tickets_tried == 8
+  assert record.search["strategy"] == "linear"
+  assert record.config["prompt"]["length"] == 5
+  # The same from the folder as from the file in it.
+  folder = str(experiment.workdir / "rewind")
+  assert run_records.read_record(folder, 2) == record
+  assert run_records.read_record(path, 3) is None
+
+
+def test_tuned_prompts_have_a_record_too(finished):
+  experiment, summary = finished
+  _, record = record_of(experiment, "tune")
+  assert list(record.rows) == summary["methods"][1]["rows"]
+  # Tickets that did not win were never looked at on test.
+  _, record = record_of(experiment, "search_token")
+  assert len(record.rows) == 4
+  assert [("test" in row) for row in record.rows].count(True) == 2
+
+
+def test_a_file_of_nobody_has_no_record(tmp_path):
+  np.save(tmp_path / "p.npy", np.ones((5, 12), np.float32))
+  assert run_records.read_record(str(tmp_path / "p.npy"), 1) is None
+  assert run_records.read_record(str(tmp_path), 1) is None
+
+
+def test_a_run_that_has_not_ended_has_no_summary(finished, tmp_path):
+  experiment, _ = finished
+  for name in (artifacts.RESULT, artifacts.PROMPT):
+    source = experiment.workdir / artifacts.TUNE / name
+    target = tmp_path / artifacts.TUNE / name
+    target.parent.mkdir(exist_ok=True)
+    target.write_bytes(source.read_bytes())
+  path = tmp_path / artifacts.TUNE / artifacts.PROMPT
+  record = run_records.read_record(str(path), 2)
+  assert (record.search, record.num_examples) == ({}, {})
+  assert record.tickets_tried is None
+  assert all("test" not in row for row in record.rows)
+  assert record.config["task"]["name"] == "tiny"
+  made = a_prompt(record=record)
+  card = write_card(tmp_path, made)
+  assert "There is no result on data that had no part in the choice." in card
+  assert run_records.read_scores(str(path), record.rows[0]) == {}
+
+
+@pytest.mark.parametrize("row", [0, 1])
+def test_scores_of_a_ticket(finished, row):
+  experiment, _ = finished
+  path, record = record_of(experiment, "rewind")
+  found = run_records.read_scores(path, record.rows[row])
+  assert set(found) == {"token_scores", "piece_scores"}
+  for granularity in ("token", "piece"):
+    scores = tiny_experiment.arrays_of(
+        experiment, f"score_{granularity}", artifacts.SCORES
+    )
+    name = f"{granularity}_scores"
+    np.testing.assert_array_equal(found[name], scores[name][row])
+  # A tuned prompt has those that were taken with nothing pruned.
+  path, record = record_of(experiment, "tune")
+  found = run_records.read_scores(path, record.rows[row])
+  scores = tiny_experiment.arrays_of(
+      experiment, "score_token", artifacts.SCORES
+  )
+  for name, array in scores.items():
+    np.testing.assert_array_equal(found[name], array[row])
+
+
+def test_the_card_of_a_run(finished, tmp_path):
+  experiment, summary = finished
+  path = experiment.workdir / "rewind" / artifacts.PROMPT
+  prompt, masks = prompt_formats.read_table(path, embed_dim=12, num_pieces=4)
+  made = export.make_export(
+      experiment,
+      prompt,
+      masks,
+      path=str(path),
+      rows=(1,),
+      output_format="npy",
+      remove_pruned_tokens=False,
+  )
+  export.write_export(experiment, made, tmp_path / "out")
+  card = (tmp_path / "out" / "README.md").read_text()
+  row = summary["methods"][-1]["rows"][1]
+  scores = np.load(tmp_path / "out" / "prompt.npy")
+  kept = [i for i in range(5) if scores[i].any()]
+  token_scores = tiny_experiment.arrays_of(
+      experiment, "score_token", artifacts.SCORES
+  )["token_scores"][1]
+  for line in (
+      '- xprompt\n- "tiny"',
+      "# Soft prompt for tiny",
+      f"| 1 | 8 | {row['token_ratio']} | {row['piece_ratio']} |"
+      f" {row['kept_tokens']} | {row['kept_pieces']} |"
+      f" {row['tunable_parameters']} |",
+      f"| 1 | 8 | validation | 4 | accuracy | {row['validation']['accuracy']:.2f}"
+      " |",
+      f"| 1 | 8 | test | 5 | accuracy | {row['test']['accuracy']:.2f} |",
+      "were chosen on validation among 8 tickets, so validation favours them."
+      " Test was looked at once, at the end.",
+      "| prompt: init | random\\_uniform |",
+      "| Adafactor: learning rate | 0.3 |",
+      "| training: num steps | 4 |",
+      "| search: rewind to | tuned |",
+      "| seeds of the run | \\[3, 8\\] |",
+      "| position | kept pieces | importance | nearest words (cosine) |",
+      *(f"\n| {i} | " for i in kept),
+      *(f" of 4 | {token_scores[i]:.3g} | \\<0x" for i in kept),
+  ):
+    assert line in card
+  assert str(experiment.workdir) not in card
