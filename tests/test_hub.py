@@ -22,6 +22,7 @@ def cache(tmp_path, monkeypatch):
   folder = tmp_path / "cache"
   monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder))
   monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+  hub.resolve.cache_clear()
   return folder
 
 
@@ -141,6 +142,9 @@ def test_fetched_once(online, cache, contents, monkeypatch):
   # The blob's name is what its content is compared with.
   huggingface.open_folder(folder, CONFIG)
   assert hub.resolve(f"{REPO}@main") == folder
+  hub.resolve.cache_clear()
+  assert hub.resolve(REPO) == folder
+  hub.resolve.cache_clear()
   monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
   assert hub.resolve(REPO) == folder
   assert len(online.fetched) == 2

@@ -7,6 +7,7 @@ is resolved and not before. `huggingface.py` reads the folder that comes back.
 
 from collections.abc import Iterator
 import contextlib
+import functools
 import importlib.util
 import pathlib
 import re
@@ -33,12 +34,14 @@ _SECONDS = 20
 _SHARD = re.compile(r"-\d+-of-\d+")
 
 
+@functools.cache
 def resolve(name: str) -> pathlib.Path:
   """The local folder of a model of the hub.
 
   Online, the files that are needed and not yet in the cache are fetched: the
   weights in one format only, safetensors where there are any. Offline, or where
-  the hub cannot be reached, the cache has to have them.
+  the hub cannot be reached, the cache has to have them. A process asks once for
+  each name, so that all of it sees the same revision.
 
   Args:
     name: `OWNER/NAME` or `NAME`, with `@REVISION` for a branch, tag or commit.
