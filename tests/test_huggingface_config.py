@@ -7,7 +7,7 @@ import pytest
 from tests import huggingface_folders as folders
 from tests.huggingface_folders import refused
 from xprompt_jax.t5.config import T5Config
-from xprompt_jax.weights import huggingface
+from xprompt_jax.weights import checkpoints, huggingface
 
 # What it says of itself, as released.
 T5_SMALL = {
@@ -142,6 +142,12 @@ def test_released_configs(name, tmp_path):
   fields, expected = RELEASED[name]
   (tmp_path / "config.json").write_text(json.dumps(fields))
   assert huggingface.read_config(tmp_path) == expected
+
+
+def test_released_umt5_says_in_its_architecture_what_it_is(tmp_path):
+  assert "model_type" not in UMT5_SMALL
+  (tmp_path / "config.json").write_text(json.dumps(UMT5_SMALL))
+  assert checkpoints.huggingface_folder(str(tmp_path)) == tmp_path
 
 
 @pytest.mark.parametrize(

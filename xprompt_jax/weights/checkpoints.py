@@ -41,8 +41,13 @@ def _is_huggingface(folder: pathlib.Path) -> bool:
   config = folder / "config.json"
   if not config.is_file():
     return False
-  # The bundled model has a config.json as well, of T5Config's fields.
-  return "model_type" in artifacts.read_json(config)
+  # The bundled model has a config.json as well, of T5Config's fields; that of
+  # released umT5 has no model_type.
+  return (
+      not artifacts.read_json(config)
+      .keys()
+      .isdisjoint(("model_type", "architectures"))
+  )
 
 
 def huggingface_folder(name: str) -> pathlib.Path | None:
