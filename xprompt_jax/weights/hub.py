@@ -31,7 +31,7 @@ _SMALL_FILES = (
 )
 # Until the hub counts as out of reach.
 _SECONDS = 20
-_SHARD = re.compile(r"-\d+-of-\d+")
+_SHARD = r"-\d+-of-\d+"
 
 
 @functools.cache
@@ -80,9 +80,11 @@ def _listed_files(repo: str, revision: str | None) -> list[str]:
     # Not `list_repo_files`, which tries for half a minute, aloud.
     info = api.model_info(repo, revision=revision, timeout=_SECONDS)
     return [file.rfilename for file in info.siblings or []]
-  except (errors.HFValidationError, errors.RepositoryNotFoundError):
-    raise
-  except errors.RevisionNotFoundError:
+  except (
+      errors.HFValidationError,
+      errors.RepositoryNotFoundError,
+      errors.RevisionNotFoundError,
+  ):
     raise
   except Exception as e:  # Of requests, httpx or its successor, by version.
     if _cached_folder(repo, revision) is None:
@@ -121,7 +123,7 @@ def _wanted(name: str, found: list[str]) -> list[str]:
       chosen = [weights]
     elif index in found:
       stem, _, suffix = weights.rpartition(".")
-      shard = re.compile(f"{re.escape(stem)}{_SHARD.pattern}\\.{suffix}")
+      shard = re.compile(f"{re.escape(stem)}{_SHARD}\\.{suffix}")
       chosen = [index, *(file for file in found if shard.fullmatch(file))]
     else:
       continue
@@ -157,14 +159,12 @@ def _one_line(name: str, repo: str, revision: str) -> Iterator[None]:
   The order matters: an error of the hub may be a kind of another.
   """
   try:
-    import huggingface_hub
     from huggingface_hub import constants, errors
   except ImportError as e:
     raise UserError(
         f"{name}: a hub id needs huggingface_hub, which cannot be imported"
         f" ({e}): pip install huggingface_hub, or give a folder"
     ) from e
-  del huggingface_hub
   cache = constants.HF_HUB_CACHE
   try:
     yield
