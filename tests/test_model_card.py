@@ -140,8 +140,9 @@ import numpy as np
 prompt = np.load("prompt.npy")
 ```
 
-In google-research/prompt-tuning: `--gin_file=prompts/from_file.gin` with
-`--gin.PROMPT_FILE="'prompt.npy'"`.
+In google-research/prompt-tuning:
+`--gin_file=prompt_tuning/configs/prompts/from_file.gin` with
+`--gin.PROMPT_LENGTH=2` and `--gin.PROMPT_FILE="'prompt.npy'"`.
 
 With xprompt-jax, and the gin file of the model and the task:
 

@@ -47,7 +47,7 @@ def save(path, **arrays):
 # .npy
 
 
-@pytest.mark.parametrize("name", ["p.npy", "encoder.prompter.prompt.prompt"])
+@pytest.mark.parametrize("name", ["p.npy", "encoder.prompt.prompt.prompt"])
 @pytest.mark.parametrize(
     "dtype", [np.float16, np.float32, np.float64, np.int8, ">f4"]
 )
@@ -332,6 +332,23 @@ def test_other_safetensors_are_refused_by_their_names(tmp_path):
   )
   path = save(tmp_path / "q", e=ones, d=ones, c=ones, b=ones, a=ones)
   assert refusal(path).startswith(f"{path}: found 'a', 'b', 'c' and 2 more, ")
+
+
+@pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, np.float16, np.float64])
+def test_safetensors_of_other_dtypes(tmp_path, dtype):
+  path = save(tmp_path / "p", prompt=PROMPT.astype(dtype))
+  np.testing.assert_array_equal(read(path)["prompt"], [PROMPT])
+
+
+def test_a_dtype_that_numpy_has_not(tmp_path):
+  header = json.dumps(
+      {"prompt": {"dtype": "F8_E5M2", "shape": [3, 4], "data_offsets": [0, 12]}}
+  ).encode()
+  path = tmp_path / "p"
+  path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(12))
+  assert refusal(path) == (
+      f"{path}: prompt: found dtype F8_E5M2, expected one that NumPy has"
+  )
 
 
 @pytest.mark.parametrize("write", ["native", "peft", "compact"])
@@ -642,6 +659,11 @@ def test_parts_of_an_adapter(tmp_path):
   for content, line in (
       ("", "not JSON: Expecting value: line 1 column 1 (char 0)"),
       ("[]", "found a list, expected an object"),
+      (
+          "[" * 99_999,
+          "not JSON: maximum recursion depth exceeded while decoding a JSON"
+          " array from a unicode string",
+      ),
   ):
     config.write_text(content)
     assert refusal(folder) == f"{config}: {line}"

@@ -101,7 +101,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     value = json.loads(path.read_text(encoding="utf-8"))
   except OSError as e:
     raise UserError(f"{path}: cannot read: {e.strerror or e}") from e
-  except ValueError as e:
+  except (RecursionError, ValueError) as e:
     raise UserError(f"{path}: not JSON: {e}") from e
   if not isinstance(value, dict):
     raise UserError(
@@ -186,15 +186,25 @@ def check_digest(
     )
 
 
+def _tensor(path: pathlib.Path, file: Any, name: str) -> np.ndarray:
+  try:
+    return file.get_tensor(name)
+  except AttributeError as e:  # NumPy has no such dtype.
+    found = file.get_slice(name).get_dtype()
+    raise UserError(
+        f"{path}: {name}: found dtype {found}, expected one that NumPy has"
+    ) from e
+
+
 def load_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
   """Reads what `save_arrays` wrote, or any safetensors file.
 
   Raises:
     UserError: the file is missing, is not safetensors, or its contents do not
-      have the sha256 its metadata states.
+      have the sha256 its metadata states, or a dtype that NumPy has.
   """
   with opened_arrays(path) as f:
-    arrays = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118
+    arrays = {name: _tensor(path, f, name) for name in f.keys()}  # noqa: SIM118
     check_digest(path, f.metadata() or {}, arrays)
   return arrays
 

@@ -41,8 +41,9 @@ import numpy as np
 prompt = np.load("prompt.npy")
 ```
 
-In google-research/prompt-tuning: `--gin_file=prompts/from_file.gin` with
-`--gin.PROMPT_FILE="'prompt.npy'"`."""
+In google-research/prompt-tuning:
+`--gin_file=prompt_tuning/configs/prompts/from_file.gin` with
+`--gin.PROMPT_LENGTH={length}` and `--gin.PROMPT_FILE="'prompt.npy'"`."""
 
 _SAFETENSORS = """\
 With safetensors: `prompt` [{length}, {width}] with zeros where it is pruned, its

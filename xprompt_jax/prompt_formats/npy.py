@@ -1,7 +1,7 @@
 """NumPy's own file of one prompt, [P, H].
 
 google-research/prompt-tuning releases its prompts so, and saves them so beside
-its checkpoints (`numpy_checkpoints/checkpoint_*/encoder.prompter.prompt.prompt`,
+its checkpoints (`numpy_checkpoints/checkpoint_*/encoder.prompt.prompt.prompt`,
 a file without a suffix).
 """
 
