@@ -43,8 +43,11 @@ def folders(tmp_path_factory):
   return folder
 
 
-# A chunk of T5X's is unpacked in up to 0.25 GB, which does not shrink with the
-# model: bfloat16 is measured on gigabytes, in docs/checkpoints.md.
+# What TensorStore needs to unpack chunks, up to 0.25 GB of T5X's largest, does
+# not shrink with the model: docs/checkpoints.md has it measured on gigabytes.
+_CHUNKS = 60_000_000
+
+
 @pytest.mark.parametrize(
     ("kind", "dtype", "share"),
     [
@@ -73,4 +76,4 @@ def test_memory_rises_by_the_hosts_share(folders, kind, dtype, share):
   )
   found = json.loads(done.stdout)
   assert found["share"] == share
-  assert found["peak"] < 1.3 * share
+  assert found["peak"] < 1.3 * share + (_CHUNKS if kind == "t5x" else 0)
