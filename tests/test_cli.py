@@ -11,7 +11,8 @@ import jax
 import pytest
 
 from tests.command_line import TINY, run
-from xprompt_jax import commands, conversion, export, flags
+from xprompt_jax import commands, conversion, flags
+from xprompt_jax.export import exporting
 from xprompt_jax.t5.config import T5Config
 
 _HELP = """
@@ -216,7 +217,7 @@ def test_another_error_of_the_runtime_is_a_bug(monkeypatch):
 
 def test_export_is_called_with_its_flags(monkeypatch):
   seen = []
-  monkeypatch.setattr(export, "export", lambda *a, **k: seen.append((a, k)))
+  monkeypatch.setattr(exporting, "export", lambda *a, **k: seen.append((a, k)))
   assert run("export", *TINY, "--format=npy", "--output=out") == 0
   assert (
       run(
@@ -295,4 +296,4 @@ def test_import_needs_no_gin_file(monkeypatch):
 
 
 def test_export_knows_the_formats_of_its_flag():
-  assert flags.PROMPT_FORMATS == export.FORMATS
+  assert flags.PROMPT_FORMATS == exporting.FORMATS

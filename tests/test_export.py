@@ -8,13 +8,8 @@ from safetensors import numpy as safetensors_numpy
 
 from tests import tiny_experiment
 from tests.command_line import TINY, refused, run
-from xprompt_jax import (
-    artifacts,
-    export,
-    model_card,
-    prompt_formats,
-    stored_prompts,
-)
+from xprompt_jax import artifacts, prompt_formats, stored_prompts
+from xprompt_jax.export import exporting, model_card
 from xprompt_jax.prompt_formats import npy
 from xprompt_jax.types import UserError
 
@@ -47,7 +42,7 @@ def load(experiment, folder="rewind"):
 
 def make(experiment, source, output_format="npy", rows=(0,)):
   prompt, masks, path = source
-  return export.make_export(
+  return exporting.make_export(
       experiment,
       prompt,
       masks,
@@ -72,7 +67,7 @@ def test_what_is_written_is_what_is_read(finished, tmp_path, output_format):
   prompt, masks, path = load(experiment)
   output = tmp_path / "new" / output_format
   made = make(experiment, (prompt, masks, path), output_format, rows=(1,))
-  line = export.write_export(experiment, made, output)
+  line = exporting.write_export(experiment, made, output)
   assert set(files_of(output)) == {
       "README.md",
       "export.json",
@@ -112,7 +107,7 @@ def test_the_same_export_gives_the_same_bytes(
   experiment, _ = finished
   for name in "ab":
     made = make(experiment, load(experiment), output_format)
-    export.write_export(experiment, made, tmp_path / name)
+    exporting.write_export(experiment, made, tmp_path / name)
   assert files_of(tmp_path / "a") == files_of(tmp_path / "b")
 
 
@@ -120,7 +115,7 @@ def test_safetensors_bring_masks_and_scores(finished, tmp_path):
   experiment, _ = finished
   prompt, masks, path = load(experiment)
   made = make(experiment, (prompt, masks, path), "safetensors", rows=(1,))
-  export.write_export(experiment, made, tmp_path / "out")
+  exporting.write_export(experiment, made, tmp_path / "out")
   found = safetensors_numpy.load_file(tmp_path / "out" / "prompt.safetensors")
   assert {name: array.shape for name, array in found.items()} == {
       "prompt": (5, 12),
@@ -143,7 +138,7 @@ def test_compact_takes_every_ticket_of_a_file(finished, tmp_path):
   prompt, masks, path = load(experiment, "search_piece")
   rows = tuple(range(len(prompt)))
   made = make(experiment, (prompt, masks, path), "compact", rows)
-  line = export.write_export(experiment, made, tmp_path / "out")
+  line = exporting.write_export(experiment, made, tmp_path / "out")
   assert len(rows) == 4
   assert line["rows"] == [0, 1, 2, 3]
   assert line["seeds"] == [3, 3, 8, 8]
@@ -174,7 +169,7 @@ def test_a_failed_export_leaves_nothing(finished, tmp_path, monkeypatch):
 
   monkeypatch.setattr(model_card, "card", fail)
   with pytest.raises(KeyboardInterrupt):
-    export.write_export(experiment, made, tmp_path / "out")
+    exporting.write_export(experiment, made, tmp_path / "out")
   assert list(tmp_path.iterdir()) == []
 
 
@@ -188,7 +183,7 @@ def test_what_reads_back_differently_is_refused(
       npy, "write", lambda path, prompt: write(path, prompt + 1)
   )
   with pytest.raises(UserError) as refusal:
-    export.write_export(experiment, made, tmp_path / "out")
+    exporting.write_export(experiment, made, tmp_path / "out")
   line = str(refusal.value)
   assert line.startswith(f"{tmp_path}/.out.")
   assert line.endswith(
@@ -203,7 +198,7 @@ def test_a_folder_that_cannot_be_written(finished, tmp_path):
   made = make(experiment, load(experiment))
   (tmp_path / "file").touch()
   with pytest.raises(UserError) as refusal:
-    export.write_export(experiment, made, tmp_path / "file" / "out")
+    exporting.write_export(experiment, made, tmp_path / "file" / "out")
   assert str(refusal.value) == (
       f"{tmp_path}/file/out: cannot write: Not a directory"
   )

@@ -8,15 +8,9 @@ import numpy as np
 import pytest
 
 from tests import tiny_experiment
-from xprompt_jax import (
-    artifacts,
-    export,
-    load_snippets,
-    model_card,
-    prompt_formats,
-    run_records,
-)
-from xprompt_jax.nearest_words import nearest_words
+from xprompt_jax import artifacts, prompt_formats
+from xprompt_jax.export import exporting, load_snippets, model_card, run_records
+from xprompt_jax.export.nearest_words import nearest_words
 from xprompt_jax.prompt_formats import peft
 from xprompt_jax.types import PromptMasks
 
@@ -68,7 +62,7 @@ def test_nearest_words_in_parts(monkeypatch):
   rng = np.random.default_rng(0)
   rows = rng.standard_normal((3, 2)).astype(np.float32)
   whole = nearest_words(rows, EMBEDDING, Words())
-  monkeypatch.setattr("xprompt_jax.nearest_words._CHUNK", 2)
+  monkeypatch.setattr("xprompt_jax.export.nearest_words._CHUNK", 2)
   assert nearest_words(rows, EMBEDDING, Words()) == whole
   assert [len(row) for row in whole] == [4, 4, 4]
 
@@ -275,7 +269,7 @@ def test_the_base_model(tmp_path, base, on_hub, front, code):
 
 
 def test_every_format_says_how_it_is_loaded():
-  for name in export.FORMATS:
+  for name in exporting.FORMATS:
     text = load_snippets.section(
         name, base="b", revision=None, dtype="bfloat16", length=7, embed_dim=12
     )
@@ -309,7 +303,7 @@ def test_the_adapter_names_what_transformers_can_load(
     (tmp_path / folder).mkdir()
     (tmp_path / folder / "config.json").write_text(json.dumps(config))
   made = dataclasses.replace(tiny_experiment.CONFIG, checkpoint=checkpoint)
-  base, hub = export.base_model(made)
+  base, hub = exporting.base_model(made)
   assert (base.name, base.revision, hub) == (name, revision, on_hub)
   assert (base.num_layers, base.num_heads) == (2, 3)
 
@@ -318,7 +312,7 @@ def test_the_card_of_a_run(finished, tmp_path):
   experiment, summary = finished
   path = experiment.workdir / "rewind" / artifacts.PROMPT
   prompt, masks = prompt_formats.read_table(path, embed_dim=12, num_pieces=4)
-  made = export.make_export(
+  made = exporting.make_export(
       experiment,
       prompt,
       masks,
@@ -327,7 +321,7 @@ def test_the_card_of_a_run(finished, tmp_path):
       output_format="npy",
       remove_pruned_tokens=False,
   )
-  export.write_export(experiment, made, tmp_path / "out")
+  exporting.write_export(experiment, made, tmp_path / "out")
   card = (tmp_path / "out" / "README.md").read_text()
   row = summary["methods"][-1]["rows"][1]
   scores = np.load(tmp_path / "out" / "prompt.npy")

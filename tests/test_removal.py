@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from tests import examples, tiny_experiment
-from xprompt_jax import export, prompt_formats, removal
+from xprompt_jax import prompt_formats
+from xprompt_jax.export import exporting, removal
 from xprompt_jax.types import PromptMasks, UserError
 
 # P 5, K 4, H 12.
@@ -17,7 +18,7 @@ H, K = 12, 4
 
 def make(experiment, source, output_format="npy"):
   prompt, masks, path = source
-  return export.make_export(
+  return exporting.make_export(
       experiment,
       prompt,
       masks,
@@ -79,7 +80,7 @@ def test_removed_tokens_leave_a_shorter_prompt_and_a_measure(
   source = (prompt, masks, str(tmp_path / "p.npy"))
   np.save(tmp_path / "p.npy", prompt[0])
   made = make(experiment, source, name)
-  line = export.write_export(experiment, made, tmp_path / "out")
+  line = exporting.write_export(experiment, made, tmp_path / "out")
   shorter = masked(prompt, masks)[:, [0, 2, 4]]
   found = prompt_formats.read_prompt(tmp_path / "out", H)
   np.testing.assert_array_equal(found["prompt"], shorter)
@@ -126,7 +127,7 @@ def test_nothing_is_removed_where_nothing_is_pruned(tmp_path):
   np.save(tmp_path / "p.npy", prompt[0])
   source = (prompt, masks, str(tmp_path / "p.npy"))
   made = make(experiment, source)
-  line = export.write_export(experiment, made, tmp_path / "out")
+  line = exporting.write_export(experiment, made, tmp_path / "out")
   assert line["removed_tokens"] == 0
   assert "validation" not in line and "logits" not in line
   card = (tmp_path / "out" / "README.md").read_text()

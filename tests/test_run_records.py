@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from tests import tiny_experiment
-from xprompt_jax import artifacts, prompt_formats, run_records
+from xprompt_jax import artifacts, prompt_formats
+from xprompt_jax.export import run_records
 
 
 def record_of(experiment, folder):

@@ -9,8 +9,9 @@ from collections.abc import Callable
 import dataclasses
 import pathlib
 
-from xprompt_jax import commands, conversion, export, inference
+from xprompt_jax import commands, conversion, inference
 from xprompt_jax.experiment import ExperimentConfig
+from xprompt_jax.export import exporting
 from xprompt_jax.t5.config import T5Config
 
 
@@ -60,7 +61,7 @@ def _score(call: Call) -> None:
 
 
 def _export(call: Call) -> None:
-  export.export(
+  exporting.export(
       call.config,
       call.workdir,
       prompt_file=call.prompt_file,

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from xprompt_jax import load_snippets
 from xprompt_jax import masks as masks_lib
 from xprompt_jax.experiment import Experiment
-from xprompt_jax.nearest_words import nearest_words
+from xprompt_jax.export import load_snippets
+from xprompt_jax.export.nearest_words import nearest_words
+from xprompt_jax.export.removal import Change
+from xprompt_jax.export.run_records import Record
 from xprompt_jax.prompt_formats.peft import BaseModel
-from xprompt_jax.removal import Change
-from xprompt_jax.run_records import Record
 from xprompt_jax.types import PromptMasks
 
 FILE = "README.md"

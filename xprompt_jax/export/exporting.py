@@ -17,21 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from xprompt_jax import (
-    artifacts,
-    model_card,
-    prompt_formats,
-    removal,
-    run_records,
-    stored_prompts,
-)
+from xprompt_jax import artifacts, prompt_formats, stored_prompts
 from xprompt_jax import masks as masks_lib
 from xprompt_jax.experiment import (
     Experiment,
     ExperimentConfig,
     load_experiment,
 )
-from xprompt_jax.model_card import Export
+from xprompt_jax.export import model_card, removal, run_records
+from xprompt_jax.export.model_card import Export
 from xprompt_jax.prompt_formats import (
     compact,
     native,
