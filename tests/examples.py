@@ -13,6 +13,7 @@ from xprompt_jax.tasks import mini_language
 from xprompt_jax.token_cache import CachedSplit
 from xprompt_jax.types import PromptMasks
 from xprompt_jax.weights import bundled, loading
+from xprompt_jax.weights.leaves import Leaf
 
 # Every axis another size: R 2, P 5, K 4, H 12, V 37.
 TINY = T5Config(
@@ -107,6 +108,17 @@ def random_masks(rows: int, length: int, pieces: int, seed: int = 0):
   piece = (rng.random((rows, length, pieces)) < 0.7).astype(np.float32)
   piece[:, 0, 0] = 1.0
   return PromptMasks(token_mask=token, piece_mask=piece * token[..., None])
+
+
+def leaf_of(array, file="memory", tensor="a") -> Leaf:
+  """A leaf of a checkpoint whose contents are in memory already."""
+  return Leaf(
+      shape=array.shape,
+      dtype=array.dtype,
+      file=file,
+      tensor=tensor,
+      read=lambda index: array[index],
+  )
 
 
 TINY_MODEL = PromptedT5(t5_config=TINY)

@@ -55,13 +55,6 @@ def test_a_checkpoint_tells_its_sizes(forms):
   assert checkpoints.config_of(str(forms["T5X"])) == told
 
 
-def test_switches_are_the_users(folder):
-  found = checkpoints.config_of(str(folder), dtype="bfloat16", remat=True)
-  assert found == dataclasses.replace(CONFIG, dtype="bfloat16", remat=True)
-  # They are no difference to what the checkpoint states.
-  assert loading.load_frozen(str(folder), found).fingerprint
-
-
 @pytest.mark.parametrize("name", ["bundled", "random:0"])
 def test_some_tell_no_sizes(name):
   assert refused(checkpoints.config_of, name) == (
@@ -128,8 +121,31 @@ def test_gin_takes_model_and_vocabulary_from_the_checkpoint(tmp_path, folder):
       f'CHECKPOINT = "{folder}"\n'
       "NUM_PIECES = 2\n"
   )
-  config = main.parse_gin(
-      [str(recipe)], ["checkpoints.config_of.dtype = 'bfloat16'"]
-  )
-  assert config.model == dataclasses.replace(CONFIG, dtype="bfloat16")
+  config = main.parse_gin([str(recipe)], [])
+  assert config.model == CONFIG
   assert (config.task.vocabulary, config.task.extra_ids) == ("bytes", 3)
+  # What says how to compute is set as in every other recipe.
+  switched = main.parse_gin(
+      [str(recipe)], ["T5Config.dtype = 'bfloat16'", "T5Config.remat = True"]
+  )
+  assert switched.model == dataclasses.replace(
+      CONFIG, dtype="bfloat16", remat=True
+  )
+
+
+def test_a_field_that_is_no_size_is_refused(folder):
+  message = refused(checkpoints.size_of, str(folder), "remat")
+  assert message.startswith("size_of.field: found 'remat', expected one of ")
+
+
+@pytest.mark.parametrize("name", [None, 3, ""])
+def test_a_name_that_is_no_text_is_refused(name, unchecked):
+  assert refused(checkpoints.open_checkpoint, name, CONFIG) == (
+      f"CHECKPOINT: found {name!r}, expected a name"
+  )
+
+
+def test_a_relative_path_is_no_hub_id():
+  assert refused(checkpoints.open_checkpoint, "./nope", CONFIG).startswith(
+      "CHECKPOINT: ./nope is missing, expected a checkpoint"
+  )

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from safetensors import numpy as safetensors_numpy
 
-from tests import command_line, huggingface_folders, shared_data
+from tests import command_line, examples, huggingface_folders, shared_data
 from xprompt_jax import conversion
-from xprompt_jax.weights import huggingface, leaves, t5x_native
+from xprompt_jax.weights import huggingface, t5x_native
 
 # Leaves of `huggingface_folders.CONFIG`.
 NUM_LEAVES = 29
@@ -44,7 +44,9 @@ def test_there_and_back_every_bit_is_kept(tmp_path, capsys, dtype):
     assert len(lines) == NUM_LEAVES + 1
     assert all(line["bit_identical"] for line in lines[:-1])
     assert {line["dtype"] for line in lines[:-1]} == {dtype}
-    assert lines[-1]["bit_identical"] == lines[-1]["tensors"] == NUM_LEAVES
+    assert (
+        lines[-1]["tensors_bit_identical"] == lines[-1]["tensors"] == NUM_LEAVES
+    )
     assert lines[-1]["max_difference"] == 0.0
     assert lines[-1]["logits_max_difference"] == 0.0
     assert lines[-1]["logits_max"] > 1.0
@@ -74,7 +76,7 @@ def test_a_line_for_each_tensor(tmp_path, capsys, source):
       "source",
       "output",
       "tensors",
-      "bit_identical",
+      "tensors_bit_identical",
       "max_difference",
       "logits_max",
       "logits_max_difference",
@@ -82,10 +84,10 @@ def test_a_line_for_each_tensor(tmp_path, capsys, source):
 
 
 def test_a_difference_is_seen():
-  old = {"a": leaves.of_array(np.ones((2, 3), np.float32), "f", "a")}
+  old = {"a": examples.leaf_of(np.ones((2, 3), np.float32), "f")}
   changed = np.ones((2, 3), np.float32)
   changed[1, 2] = 0.75
-  new = {"a": leaves.of_array(changed, "g", "a")}
+  new = {"a": examples.leaf_of(changed, "g")}
   (line,) = conversion.compared(old, new)
   assert line == {
       "tensor": "a",
@@ -97,8 +99,8 @@ def test_a_difference_is_seen():
 
 
 def test_a_negative_zero_is_another_bit():
-  old = {"a": leaves.of_array(np.zeros(1, np.float32), "f", "a")}
-  new = {"a": leaves.of_array(-np.zeros(1, np.float32), "g", "a")}
+  old = {"a": examples.leaf_of(np.zeros(1, np.float32), "f")}
+  new = {"a": examples.leaf_of(-np.zeros(1, np.float32), "g")}
   (line,) = conversion.compared(old, new)
   assert (line["bit_identical"], line["max_difference"]) == (False, 0.0)
 
@@ -113,7 +115,8 @@ def test_sizes_of_t5x_are_told_or_stated(tmp_path, capsys):
   )
   assert said == (
       f"{tiny}: sizes told from names and shapes; gelu and linear and"
-      " relpos_max_distance 128 are assumed, --gin_file can state others\n"
+      " relpos_max_distance 128 are assumed, a file of models/ can state"
+      " others\n"
   )
   told = json.loads((tmp_path / "told" / "config.json").read_text())
   assert told["relative_attention_max_distance"] == 128
@@ -171,6 +174,65 @@ def test_nothing_is_left_of_a_source_that_is_damaged(tmp_path, capsys, source):
   )
   assert message.startswith(str(path))
   assert [p.name for p in tmp_path.iterdir()] == ["source"]
+
+
+def test_nothing_is_left_of_weights_that_are_not_finite(tmp_path, capsys):
+  tensors = huggingface_folders.tensors()
+  tensors["encoder.final_layer_norm.weight"][2] = np.inf
+  source = huggingface_folders.write(tmp_path / "source", tensors)
+  for output_format in ("t5x", "huggingface"):
+    message = command_line.refused(
+        capsys,
+        "import",
+        f"--checkpoint={source}",
+        f"--output={tmp_path / output_format}",
+        f"--format={output_format}",
+    )
+    assert message == (
+        f"{source / 'model.safetensors'}: encoder.final_layer_norm.weight: found"
+        " NaN or infinity, expected finite numbers"
+    )
+    assert not list((tmp_path / output_format).rglob("*"))
+
+
+def test_the_folder_may_hold_other_checkpoints(tmp_path, capsys, source):
+  # Neither another step nor a model of Hugging Face is taken for the new one.
+  folder = huggingface_folders.write(tmp_path / "out")
+  tensors = {n: 2 * a for n, a in huggingface_folders.tensors().items()}
+  other = huggingface_folders.write(tmp_path / "other", tensors)
+  (folder / "checkpoint_5").mkdir()
+  lines, _ = imported(
+      capsys, f"--checkpoint={other}", f"--output={folder}", "--format=t5x"
+  )
+  assert lines[-1]["output"] == str(folder / "checkpoint_0")
+  assert lines[-1]["logits_max_difference"] == 0.0
+  found = t5x_native.open_checkpoint(
+      str(folder / "checkpoint_0"), huggingface_folders.CONFIG
+  )
+  table = found["token_embedder/embedding"].whole()
+  np.testing.assert_array_equal(table, tensors["shared.weight"])
+
+
+def test_other_weights_read_back_are_refused(
+    tmp_path, capsys, source, monkeypatch
+):
+  opened = t5x_native.open_checkpoint
+
+  def changed(path, config):
+    found = dict(opened(path, config))
+    name = "decoder/decoder_norm/scale"
+    array = found[name].whole() + 1
+    return {**found, name: examples.leaf_of(array, tensor=name)}
+
+  monkeypatch.setattr(t5x_native, "open_checkpoint", changed)
+  arguments = (f"--checkpoint={source}", f"--output={tmp_path / 'out'}")
+  assert command_line.run("import", *arguments, "--format=t5x") == 2
+  printed = capsys.readouterr()
+  assert json.loads(printed.out.splitlines()[-1])["max_difference"] == 1.0
+  assert printed.err == (
+      f"t5x: {tmp_path / 'out' / 'checkpoint_0'}: read back other weights than"
+      " were written, expected the same: the disk is not to be trusted\n"
+  )
 
 
 def test_weights_without_sizes_need_them_stated(tmp_path, capsys):

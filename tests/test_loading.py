@@ -12,7 +12,7 @@ from safetensors import numpy as safetensors_numpy
 from tests import examples
 from xprompt_jax import artifacts
 from xprompt_jax.types import UserError
-from xprompt_jax.weights import bundled, checkpoints, loading
+from xprompt_jax.weights import bundled, checkpoints, fingerprints, loading
 
 CONFIG = dataclasses.replace(
     examples.TINY, num_encoder_layers=1, logits_via_embedding=True
@@ -239,13 +239,13 @@ def test_the_fingerprint_tells_one_value_and_no_order(tmp_path):
   turned = traverse_util.unflatten_dict(
       dict(reversed(arrays_of().items())), sep="/"
   )
-  before = loading.fingerprint(params)
+  before = fingerprints.of_params(params)
   path = saved(tmp_path / "t5.safetensors", arrays_of())
   assert loading.load_frozen(path, CONFIG).fingerprint == before
   assert list(turned) != list(params)
-  assert loading.fingerprint(turned) == before
+  assert fingerprints.of_params(turned) == before
   on_device = jax.tree.map(jnp.asarray, params)
-  assert loading.fingerprint(on_device) == before
+  assert fingerprints.of_params(on_device) == before
   scale = turned["decoder"]["decoder_norm"]["scale"]
   scale[3] = np.nextafter(scale[3], np.float32(100))
-  assert loading.fingerprint(turned) != before
+  assert fingerprints.of_params(turned) != before

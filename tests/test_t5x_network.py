@@ -16,10 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests import shared_data, t5x_files
+from tests import examples, shared_data, t5x_files
 from xprompt_jax.t5.config import T5Config
 from xprompt_jax.t5.network import T5
-from xprompt_jax.weights import leaves, loading, t5x_native, t5x_writer
+from xprompt_jax.weights import loading, t5x_native, t5x_writer
 
 _REASON = "needs a checkout of google-research/t5x on PYTHONPATH"
 with warnings.catch_warnings():
@@ -247,7 +247,7 @@ def test_t5x_reads_what_is_written_here(
 
 def as_checkpoint(arrays):
   return {
-      name: leaves.of_array(array, "memory", name)
+      name: examples.leaf_of(array, tensor=name)
       for name, array in arrays.items()
   }
 

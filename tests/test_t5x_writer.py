@@ -11,10 +11,10 @@ import msgpack
 import numpy as np
 import pytest
 
-from tests import t5x_files
+from tests import examples, t5x_files
 from tests.t5x_files import CONFIG, EMBEDDING
 from xprompt_jax.types import UserError
-from xprompt_jax.weights import leaves, t5x_native, t5x_writer
+from xprompt_jax.weights import t5x_native, t5x_writer
 
 ZARR = "target.token_embedder.embedding"
 
@@ -28,7 +28,7 @@ def small_limits(monkeypatch):
 
 def checkpoint_of(arrays):
   return {
-      name: leaves.of_array(array, "memory", name)
+      name: examples.leaf_of(array, tensor=name)
       for name, array in arrays.items()
   }
 

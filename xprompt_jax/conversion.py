@@ -5,6 +5,7 @@ the source: tensor by tensor, and on the logits of a padded batch.
 """
 
 from collections.abc import Iterator
+import dataclasses
 import functools
 import json
 import pathlib
@@ -19,14 +20,16 @@ import numpy as np
 
 from xprompt_jax.t5.config import T5Config
 from xprompt_jax.t5.network import T5
+from xprompt_jax.types import UserError
 from xprompt_jax.weights import (
     checkpoints,
     huggingface,
+    leaves,
     loading,
     t5x_native,
     t5x_writer,
 )
-from xprompt_jax.weights.leaves import Checkpoint
+from xprompt_jax.weights.leaves import Checkpoint, Index, Leaf
 
 # B = 2, T = 16, L = 8: the second input is padded from its tenth token on.
 _INPUT_LENGTHS = (16, 9)
@@ -44,7 +47,7 @@ def compared(source: Checkpoint, written: Checkpoint) -> Iterator[dict]:
     For each tensor its name, shape and dtype, whether all bits are the same,
     and the largest absolute difference.
   """
-  for name in sorted(source, key=lambda n: (source[n].file, n)):
+  for name in leaves.reading_order(source):
     old, new = source[name].whole(), written[name].whole()
     same = old.dtype == new.dtype and np.array_equal(
         np.ascontiguousarray(old).reshape(-1).view(np.uint8),
@@ -63,6 +66,21 @@ def compared(source: Checkpoint, written: Checkpoint) -> Iterator[dict]:
     }
 
 
+def _finite(leaf: Leaf) -> Leaf:
+  """The same leaf, which is refused where it is not finite."""
+
+  def read(index: Index) -> np.ndarray:
+    array = leaf.read(index)
+    if not np.isfinite(array).all():
+      raise UserError(
+          f"{leaf.file}: {leaf.tensor}: found NaN or infinity, expected finite"
+          " numbers"
+      )
+    return array
+
+  return dataclasses.replace(leaf, read=read)
+
+
 @functools.partial(jax.jit, static_argnames="config")
 def _apply(
     params: Any,
@@ -74,7 +92,7 @@ def _apply(
   return T5(config).apply({"params": params}, inputs, targets)
 
 
-def _logits(checkpoint: str, config: T5Config) -> np.ndarray:
+def _logits(checkpoint: str, config: T5Config, dtype: str) -> np.ndarray:
   """Logits of a batch that is always the same: [B, L, V]."""
   rng = np.random.default_rng(0)
   tokens = rng.integers(3, config.vocab_size, (2, max(_INPUT_LENGTHS)))
@@ -83,7 +101,7 @@ def _logits(checkpoint: str, config: T5Config) -> np.ndarray:
   targets = rng.integers(3, config.vocab_size, (2, _TARGET_LENGTH))
   targets[:, 0] = 0
 
-  params = loading.load_frozen(checkpoint, config).params
+  params = loading.load_frozen(checkpoint, config, dtype=dtype).params
   arrays = jnp.asarray(inputs), jnp.asarray(targets)
   return np.asarray(_apply(params, *arrays, config=config))
 
@@ -107,23 +125,16 @@ def convert(
       names and shapes of a T5X checkpoint.
 
   Raises:
-    UserError: the source cannot be read or does not fit, or the folder is
-      taken.
+    UserError: the source cannot be read or does not fit, the folder is taken,
+      or what was written is not what was read.
   """
-  if config is None:
-    config = checkpoints.config_of(source)
-    if checkpoints.huggingface_folder(source) is None:
-      print(
-          f"{source}: sizes told from names and shapes;"
-          f" {' and '.join(config.mlp_activations)} and relpos_max_distance"
-          f" {config.relpos_max_distance} are assumed, --gin_file can state"
-          " others",
-          file=sys.stderr,
-      )
+  told = config is None
+  config = config or checkpoints.config_of(source)
   opened = checkpoints.open_checkpoint(source, config)
   loading.check_tree(opened, config, source)
+  opened = {name: _finite(leaf) for name, leaf in opened.items()}
   if output_format == "t5x":
-    t5x_writer.write_checkpoint(output, config, opened, step=0)
+    output = t5x_writer.write_checkpoint(output, config, opened, step=0)
     written = t5x_native.open_checkpoint(str(output), config)
   else:
     huggingface.write_folder(output, config, opened)
@@ -132,14 +143,25 @@ def convert(
   for line in compared(opened, written):
     print(json.dumps(line))
     lines.append(line)
-  old, new = _logits(source, config), _logits(str(output), config)
+  stored = {line["dtype"] for line in lines}
+  # A bfloat16 model is held in no more than it takes.
+  dtype = "bfloat16" if stored == {"bfloat16"} else "float32"
+  old = _logits(source, config, dtype)
+  new = _logits(str(output), config, dtype)
   summary = {
       "source": source,
       "output": str(output),
       "tensors": len(lines),
-      "bit_identical": sum(line["bit_identical"] for line in lines),
+      "tensors_bit_identical": sum(line["bit_identical"] for line in lines),
       "max_difference": max(line["max_difference"] for line in lines),
       "logits_max": float(np.abs(old).max()),
       "logits_max_difference": float(np.abs(old - new).max()),
   }
   print(json.dumps(summary))
+  if summary["tensors_bit_identical"] < len(lines) or not (old == new).all():
+    raise UserError(
+        f"{output}: read back other weights than were written, expected the"
+        " same: the disk is not to be trusted"
+    )
+  if told and checkpoints.huggingface_folder(source) is None:
+    print(f"{source}: {checkpoints.assumed(config)}", file=sys.stderr)

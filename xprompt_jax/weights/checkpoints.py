@@ -15,6 +15,7 @@ Readers return leaves by name; `loading.py` compares them with the network.
 
 from collections.abc import Iterator, Mapping
 import dataclasses
+import functools
 import pathlib
 import re
 from typing import Any
@@ -23,7 +24,7 @@ import numpy as np
 
 from xprompt_jax import artifacts, vocabularies
 from xprompt_jax.t5.config import T5Config
-from xprompt_jax.types import UserError, require_int
+from xprompt_jax.types import UserError, require, require_int
 from xprompt_jax.weights import hub, huggingface, safetensors_file, t5x_native
 from xprompt_jax.weights.leaves import Checkpoint
 
@@ -32,7 +33,7 @@ BUNDLED = pathlib.Path(__file__).parent.parent / "bundled"
 
 _SENTENCEPIECE = "spiece.model"
 _TOKENIZER = "tokenizer_config.json"
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
+_HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?(@[\w./-]+)?")
 # They say how a network is computed; a checkpoint has no say in them.
 _SWITCHES = ("dropout_rate", "dtype", "float32_attention_logits", "remat")
 
@@ -62,6 +63,7 @@ def huggingface_folder(name: str) -> pathlib.Path | None:
   Raises:
     UserError: neither a path that exists nor a hub id that can be had.
   """
+  require(isinstance(name, str) and bool(name), "CHECKPOINT", name, "a name")
   if name == "bundled" or name.startswith(("gs://", "random:")):
     return None
   path = pathlib.Path(name)
@@ -76,44 +78,52 @@ def huggingface_folder(name: str) -> pathlib.Path | None:
   return hub.resolve(name)
 
 
-def config_of(
-    checkpoint: str,
-    *,
-    dropout_rate: float = 0.0,
-    dtype: str = "float32",
-    float32_attention_logits: bool = False,
-    remat: bool = False,
-) -> T5Config:
+@functools.lru_cache(maxsize=8)
+def config_of(checkpoint: str) -> T5Config:
   """The sizes of a checkpoint's network, from the checkpoint itself.
 
   Args:
     checkpoint: as CHECKPOINT. config.json states the sizes of a Hugging Face
       folder; those of a T5X checkpoint are told from its names and shapes.
-    dropout_rate: see `T5Config`, as the rest.
-    dtype: computation dtype.
-    float32_attention_logits: see `T5Config`.
-    remat: see `T5Config`.
 
   Raises:
     UserError: a checkpoint that cannot be read, or does not tell its sizes.
   """
   folder = huggingface_folder(checkpoint)
   if folder is not None:
-    config = huggingface.read_config(folder)
-  elif checkpoint == "bundled" or checkpoint.startswith("random:"):
+    return huggingface.read_config(folder)
+  if checkpoint == "bundled" or checkpoint.startswith("random:"):
     raise UserError(
         f"CHECKPOINT: {checkpoint} does not tell the network's sizes, expected"
         " a file of models/ that does"
     )
-  else:
-    config = t5x_native.guess_config(checkpoint)
-  return dataclasses.replace(
-      config,
-      dropout_rate=dropout_rate,
-      dtype=dtype,
-      float32_attention_logits=float32_attention_logits,
-      remat=remat,
+  return t5x_native.guess_config(checkpoint)
+
+
+def assumed(config: T5Config) -> str:
+  """What T5X's names and shapes do not tell, in words."""
+  return (
+      "sizes told from names and shapes;"
+      f" {' and '.join(config.mlp_activations)} and relpos_max_distance"
+      f" {config.relpos_max_distance} are assumed, a file of models/ can state"
+      " others"
   )
+
+
+def size_of(checkpoint: str, field: str) -> Any:
+  """One field of `T5Config`, as the checkpoint states it; for gin files.
+
+  Args:
+    checkpoint: as CHECKPOINT.
+    field: the name in `T5Config`, none of those that say how to compute.
+
+  Raises:
+    UserError: as for `config_of`, or no such field.
+  """
+  names = [f.name for f in dataclasses.fields(T5Config)]
+  names = [name for name in names if name not in _SWITCHES]
+  require(field in names, "size_of.field", field, f"one of {', '.join(names)}")
+  return getattr(config_of(checkpoint), field)
 
 
 def vocabulary_of(checkpoint: str) -> str:

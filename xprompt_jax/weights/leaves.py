@@ -7,6 +7,7 @@ the host's memory ever holds a whole model.
 
 from collections.abc import Callable, Mapping
 import dataclasses
+import math
 from typing import Any
 
 import ml_dtypes  # noqa: F401 - gives NumPy its bfloat16.
@@ -38,6 +39,11 @@ class Leaf:
   file: str
   tensor: str
   read: Callable[[Index], np.ndarray]
+
+  @property
+  def size(self) -> int:
+    """How many numbers it has."""
+    return math.prod(self.shape)
 
   def whole(self) -> np.ndarray:
     """Reads all of it."""
@@ -77,13 +83,19 @@ def safetensors_dtype(file: str, tensor: str, found: str) -> Any:
   return np.dtype(name)
 
 
-def of_array(array: np.ndarray, file: str, tensor: str) -> Leaf:
-  """A leaf whose contents are in memory already."""
-  check_dtype(file, tensor, array.dtype)
-  return Leaf(
-      shape=array.shape,
-      dtype=array.dtype,
-      file=file,
-      tensor=tensor,
-      read=lambda index: array[index],
-  )
+def reading_order(checkpoint: Checkpoint) -> list[str]:
+  """Names in the order in which readers are asked.
+
+  File by file and, within it, array by array: a reader may keep what it has
+  opened until another one is asked for. What is large comes first, while there
+  is room for it.
+  """
+  largest: dict[str, int] = {}
+  for leaf in checkpoint.values():
+    largest[leaf.file] = max(leaf.size, largest.get(leaf.file, 0))
+
+  def key(name: str) -> tuple:
+    leaf = checkpoint[name]
+    return -largest[leaf.file], leaf.file, -leaf.size, leaf.tensor, name
+
+  return sorted(checkpoint, key=key)

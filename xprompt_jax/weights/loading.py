@@ -6,29 +6,28 @@ straight to the devices that hold it, and takes its fingerprint. The host never
 holds more than one leaf beside what its own devices keep.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 import functools
-import hashlib
-import math
 from typing import Any, NamedTuple
 
 from flax import linen as nn
 from flax import traverse_util
 import jax
-from jax.experimental import multihost_utils
 import jax.numpy as jnp
 from jax.sharding import Sharding, SingleDeviceSharding
 import numpy as np
 
 from xprompt_jax.t5.config import T5Config
 from xprompt_jax.t5.network import T5
-from xprompt_jax.types import AnyArray, UserError, require
-from xprompt_jax.weights import checkpoints
-from xprompt_jax.weights.leaves import Checkpoint, Leaf
+from xprompt_jax.types import UserError, require
+from xprompt_jax.weights import checkpoints, fingerprints, leaves
+from xprompt_jax.weights.fingerprints import Digest
+from xprompt_jax.weights.leaves import Checkpoint, Index, Leaf
 
 # Names printed of a tree that does not fit; the rest is counted.
 _NAMES_SHOWN = 3
-_DIGEST_BYTES = 32
+# 64 MB in float32.
+_BLOCK_NUMBERS = 2**24
 
 
 class Frozen(NamedTuple):
@@ -78,11 +77,16 @@ def _listed(names: list[str]) -> str:
   return f"{shown} and {more} more" if more > 0 else shown
 
 
-def check_tree(checkpoint: Checkpoint, config: T5Config, source: str) -> None:
+def _described(name: str, leaf: Leaf) -> str:
+  """A parameter, with what its file calls it where that is another name."""
+  return name if leaf.tensor == name else f"{name} ({leaf.file}: {leaf.tensor})"
+
+
+def check_tree(opened: Checkpoint, config: T5Config, source: str) -> None:
   """Refuses weights whose names or shapes are not the network's.
 
   Args:
-    checkpoint: leaves by name; nothing of them is read.
+    opened: leaves by name; nothing of them is read.
     config: the network's sizes.
     source: the checkpoint, for the message.
 
@@ -90,13 +94,14 @@ def check_tree(checkpoint: Checkpoint, config: T5Config, source: str) -> None:
     UserError: lists missing, unexpected and misshapen names.
   """
   shapes = parameter_shapes(config)
+  missing, unexpected = shapes.keys() - opened.keys(), opened.keys() - shapes
   found = {
-      "missing": sorted(shapes.keys() - checkpoint.keys()),
-      "unexpected": sorted(checkpoint.keys() - shapes.keys()),
+      "missing": sorted(missing),
+      "unexpected": sorted(_described(n, opened[n]) for n in unexpected),
       "misshapen": sorted(
-          f"{n} {checkpoint[n].shape} for {shapes[n]}"
-          for n in shapes.keys() & checkpoint.keys()
-          if tuple(checkpoint[n].shape) != shapes[n]
+          f"{_described(n, opened[n])} {tuple(opened[n].shape)} for {shapes[n]}"
+          for n in shapes.keys() & opened.keys()
+          if tuple(opened[n].shape) != shapes[n]
       ),
   }
   problems = [f"{k}: {_listed(v)}" for k, v in found.items() if v]
@@ -108,84 +113,86 @@ def check_tree(checkpoint: Checkpoint, config: T5Config, source: str) -> None:
 
 
 def _converted(array: np.ndarray, leaf: Leaf, dtype: Any) -> np.ndarray:
-  array = np.asarray(array, order="C").astype(dtype, copy=False)
-  if not np.isfinite(array).all():
-    raise UserError(
-        f"{leaf.file}: {leaf.tensor}: found NaN or infinity, expected finite"
-        f" numbers in {np.dtype(dtype).name}"
-    )
-  return array
+  """In another dtype, and checked; in parts, which need little memory."""
+  array = np.ascontiguousarray(array)
+  same = array.dtype == np.dtype(dtype)
+  result = array if same else np.empty(array.shape, dtype)
+  for rows in _row_blocks(leaf):
+    if not same:
+      result[rows] = array[rows].astype(dtype)
+    if not np.isfinite(result[rows]).all():
+      raise UserError(
+          f"{leaf.file}: {leaf.tensor}: found NaN or infinity, expected finite"
+          f" numbers in {np.dtype(dtype).name}"
+      )
+  return result
 
 
-def _place(
-    leaf: Leaf, dtype: Any, sharding: Sharding, take_digest: bool
-) -> tuple[jax.Array, bytes]:
-  """One leaf where it belongs, and the sha256 of its contents if wanted."""
-  parts: dict[tuple, np.ndarray] = {}
-  digest = b""
-  if take_digest:
-    whole = _converted(leaf.whole(), leaf, dtype)
-    # bfloat16 is no buffer of Python's.
-    digest = hashlib.sha256(whole.reshape(-1).view(np.uint8).data).digest()
+def _row_blocks(leaf: Leaf) -> Iterator[slice]:
+  """Slices of the first axis that are read or converted together."""
+  rows = max(1, _BLOCK_NUMBERS * leaf.shape[0] // max(1, leaf.size))
+  for start in range(0, leaf.shape[0], rows):
+    yield slice(start, min(start + rows, leaf.shape[0]))
 
-  def part(index: tuple[slice, ...] | None) -> np.ndarray:
-    index = index or ()
-    if take_digest:
-      return whole[index]
-    # Devices that hold copies of the same part ask for it one by one.
-    key = tuple((s.start, s.stop) for s in index)
-    if key not in parts:
-      parts[key] = _converted(leaf.read(index), leaf, dtype)
-    return parts[key]
+
+def _place_whole(leaf: Leaf, dtype: Any, sharding: Sharding):
+  """One leaf where it belongs, and its digest; it is read once."""
+  whole = _converted(leaf.whole(), leaf, dtype)
+  digest = fingerprints.digest_of([whole])
+
+  def part(index: Index | None) -> np.ndarray:
+    return whole[index or ()]
 
   array = jax.make_array_from_callback(leaf.shape, sharding, part)
   # The next leaf is read when this one has left the host's buffers.
   return array.block_until_ready(), digest
 
 
-def _all_digests(digests: Mapping[str, bytes]) -> dict[str, bytes]:
-  """Those that every process has taken, on every process."""
+def _place_parts(leaf: Leaf, dtype: Any, sharding: Sharding) -> jax.Array:
+  """One leaf where it belongs; only what this host's devices hold is read."""
+  parts: dict[tuple, np.ndarray] = {}
+
+  def part(index: Index | None) -> np.ndarray:
+    # Devices that hold copies of the same part ask for it one by one.
+    index = index or ()
+    key = tuple((s.start, s.stop) for s in index)
+    if key not in parts:
+      parts[key] = _converted(leaf.read(index), leaf, dtype)
+    return parts[key]
+
+  array = jax.make_array_from_callback(leaf.shape, sharding, part)
+  return array.block_until_ready()
+
+
+def _digest_in_blocks(leaf: Leaf, dtype: Any) -> Digest:
+  rest = (slice(None),) * (len(leaf.shape) - 1)
+  return fingerprints.digest_of(
+      _converted(leaf.read((rows, *rest)), leaf, dtype)
+      for rows in _row_blocks(leaf)
+  )
+
+
+def _load(
+    opened: Checkpoint, dtype: str, places: Mapping[str, Sharding]
+) -> tuple[dict[str, jax.Array], dict[str, Digest]]:
+  """All leaves where they belong, and their digests."""
+  arrays, digests = {}, {}
+  order = leaves.reading_order(opened)
   if jax.process_count() == 1:
-    return dict(digests)
-  names = sorted(digests)
-  own = np.frombuffer(
-      b"".join(digests[name].ljust(_DIGEST_BYTES, b"\0") for name in names),
-      np.uint8,
-  ).reshape(len(names), _DIGEST_BYTES)
-  # A leaf's digest is zero on all processes but one.
-  summed = multihost_utils.process_allgather(own).max(axis=0)
-  return {n: summed[i].tobytes() for i, n in enumerate(names)}
-
-
-def _fingerprint(
-    digests: Mapping[str, bytes], shapes: Mapping[str, tuple], dtype: str
-) -> str:
-  total = hashlib.sha256()
-  for name in sorted(digests):
-    total.update(f"{name}:{dtype}:{tuple(shapes[name])}:".encode())
-    total.update(digests[name])
-  return total.hexdigest()
-
-
-def fingerprint(params: Any) -> str:
-  """sha256 over names, dtypes, shapes and contents of a parameter tree.
-
-  It is the sha256 of those of the leaves, in the order of their names, so it
-  depends neither on how a tree is spread over devices nor on where it came
-  from.
-  """
-  flat = traverse_util.flatten_dict(params, sep="/")
-  digests = {}
-  for name, leaf in flat.items():
-    digests[name] = hashlib.sha256(_on_host(leaf).tobytes()).digest()
-  dtype = str(next(iter(flat.values())).dtype)
-  return _fingerprint(digests, {n: a.shape for n, a in flat.items()}, dtype)
-
-
-def _on_host(leaf: AnyArray) -> np.ndarray:
-  if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
-    leaf = multihost_utils.process_allgather(leaf, tiled=True)
-  return np.asarray(leaf)
+    for name in order:
+      arrays[name], digests[name] = _place_whole(
+          opened[name], dtype, places[name]
+      )
+    return arrays, digests
+  # Each host reads its share, and takes the digests of some stored arrays.
+  stored = dict.fromkeys((opened[n].file, opened[n].tensor) for n in order)
+  owner = {key: i % jax.process_count() for i, key in enumerate(stored)}
+  for name in order:
+    leaf = opened[name]
+    arrays[name] = _place_parts(leaf, dtype, places[name])
+    if owner[leaf.file, leaf.tensor] == jax.process_index():
+      digests[name] = _digest_in_blocks(leaf, dtype)
+  return arrays, fingerprints.of_all_hosts(digests, arrays)
 
 
 def _random(checkpoint: str, config: T5Config, dtype: str, shardings: Any):
@@ -201,20 +208,6 @@ def _random(checkpoint: str, config: T5Config, dtype: str, shardings: Any):
     return jax.tree.map(lambda x: x.astype(dtype), _init(config, key))
 
   return jax.jit(init, out_shardings=shardings)(jax.random.key(int(seed)))
-
-
-def _reading_order(leaves: Checkpoint) -> list[str]:
-  """File by file, as readers ask; what is large while there is most room."""
-  largest: dict[str, int] = {}
-  for leaf in leaves.values():
-    size = math.prod(leaf.shape)
-    largest[leaf.file] = max(size, largest.get(leaf.file, 0))
-
-  def key(name: str) -> tuple:
-    leaf = leaves[name]
-    return -largest[leaf.file], leaf.file, -math.prod(leaf.shape), name
-
-  return sorted(leaves, key=key)
 
 
 def load_frozen(
@@ -241,22 +234,17 @@ def load_frozen(
   """
   if checkpoint.partition(":")[0] == "random":
     params = _random(checkpoint, config, dtype, shardings)
-    return Frozen(params, fingerprint(params))
-  leaves = checkpoints.open_checkpoint(checkpoint, config)
-  check_tree(leaves, config, checkpoint)
+    return Frozen(params, fingerprints.of_params(params))
+  opened = checkpoints.open_checkpoint(checkpoint, config)
+  check_tree(opened, config, checkpoint)
   places = (
-      dict.fromkeys(leaves, SingleDeviceSharding(jax.local_devices()[0]))
+      dict.fromkeys(opened, SingleDeviceSharding(jax.local_devices()[0]))
       if shardings is None
       else traverse_util.flatten_dict(shardings, sep="/")
   )
-  arrays, digests = {}, {}
-  for i, name in enumerate(_reading_order(leaves)):
-    mine = i % jax.process_count() == jax.process_index()
-    arrays[name], digests[name] = _place(
-        leaves[name], dtype, places[name], take_digest=mine
-    )
-  shapes = {name: leaf.shape for name, leaf in leaves.items()}
+  arrays, digests = _load(opened, dtype, places)
+  shapes = {name: leaf.shape for name, leaf in opened.items()}
   return Frozen(
       traverse_util.unflatten_dict(arrays, sep="/"),
-      _fingerprint(_all_digests(digests), shapes, dtype),
+      fingerprints.combined(digests, shapes, dtype),
   )
