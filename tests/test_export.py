@@ -280,8 +280,8 @@ def test_without_torch_openprompt_is_refused_at_once(
 ):
   monkeypatch.setitem(__import__("sys").modules, "torch", None)
   assert refused(capsys, *command(tiny_run, tmp_path / "o", "openprompt")) == (
-      "--format=openprompt: needs torch, which is not installed, expected it"
-      " from `pip install torch`; safetensors and .npy need none"
+      "--format=openprompt: needs torch, which is not installed: pip"
+      " install 'xprompt-jax[torch]'; safetensors need none"
   )
 
 

@@ -146,6 +146,6 @@ def test_torch_files_without_torch(tmp_path, monkeypatch):
   file = tmp_path / "pytorch_model.bin"
   file.write_bytes(b"whatever")
   assert refused(opened, tmp_path) == (
-      f"{file}: reading it needs torch, which is not installed: pip install"
-      " 'xprompt-jax[torch]', or use a safetensors copy of the weights"
+      f"{file}: needs torch, which is not installed: pip install"
+      " 'xprompt-jax[torch]'; safetensors need none"
   )

@@ -132,6 +132,17 @@ def test_something_else_than_a_file_of_torch(tmp_path):
   )
 
 
+def test_an_old_torch_is_refused(tmp_path, monkeypatch):
+  file = saved(tmp_path / "x.bin", tensors())
+  monkeypatch.setattr(torch, "__version__", "2.5.1+cpu")
+  assert refused(opened, file) == (
+      f"{file}: found torch 2.5.1+cpu, expected 2.6 or newer: a file can make"
+      " older ones run code (CVE-2025-32434)"
+  )
+  monkeypatch.setattr(torch, "__version__", "2.10.0")
+  assert opened(file).keys() == {"a", "b"}
+
+
 class Hostile:
   """Runs a command when it is unpickled."""
 
@@ -176,8 +187,24 @@ def test_nothing_else_is_unpickled(new, tmp_path):
             "a: found dtype int8, expected one of float32, bfloat16, float16",
         ),
         (
+            {"a": torch._neg_view(torch.ones(2))},
+            (
+                "a: found a tensor that torch negates or conjugates when it is"
+                " used, expected the numbers themselves, as resolve_neg() and"
+                " resolve_conj() give them"
+            ),
+        ),
+        (
+            {"a": torch.ones(2, dtype=torch.complex64).conj()},
+            (
+                "a: found a tensor that torch negates or conjugates when it is"
+                " used, expected the numbers themselves, as resolve_neg() and"
+                " resolve_conj() give them"
+            ),
+        ),
+        (
             {"a": torch.zeros(2, 2).to_sparse()},
-            "a: found a Tensor, expected a dense tensor",
+            "a: found a sparse_coo tensor on cpu, expected a dense tensor",
         ),
     ],
 )

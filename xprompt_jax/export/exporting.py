@@ -17,7 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from xprompt_jax import artifacts, prompt_formats, stored_prompts
+from xprompt_jax import (
+    artifacts,
+    prompt_formats,
+    stored_prompts,
+    torch_tensors,
+)
 from xprompt_jax import masks as masks_lib
 from xprompt_jax.experiment import (
     Experiment,
@@ -33,7 +38,6 @@ from xprompt_jax.prompt_formats import (
     openprompt,
     peft,
     reading,
-    torch_file,
 )
 from xprompt_jax.types import PromptMasks, UserError, require
 from xprompt_jax.weights import checkpoints
@@ -65,7 +69,7 @@ def _check_request(
         f" {', '.join(f for f in FORMATS if f != 'compact')}"
     )
   if output_format == "openprompt":
-    torch_file.import_torch("--format=openprompt")
+    torch_tensors.import_torch("--format=openprompt")
   if output.exists() and (not output.is_dir() or any(output.iterdir())):
     what = "a folder that is not empty" if output.is_dir() else "a file"
     raise UserError(f"--output={output}: found {what}, expected a new folder")

@@ -125,7 +125,7 @@ def read_prompt(
     arrays = npy.read(file)
   elif head[_SAFETENSORS_BRACE] == b"{":
     arrays = _from_safetensors(file, embed_dim)
-  elif head.startswith((torch_file.ZIP_MAGIC, torch_file.PICKLE_MAGIC)):
+  elif head.startswith(torch_file.MAGICS):
     arrays = _from_torch(file)
   else:
     raise UserError(

@@ -1,62 +1,22 @@
-"""torch's own files, read for their tensors alone.
+"""Prompts in files of `torch.save`.
 
 PEFT wrote `adapter_model.bin` so before it took to safetensors, and OpenPrompt
-saves state dicts so. Such a file is a pickle, which may run anything: it is
-opened by `torch.load(weights_only=True)` and by nothing else, and only where
-torch is installed.
+saves state dicts so. `torch_tensors.py` opens them, without running anything.
 """
 
 from collections.abc import Mapping
 import pathlib
-from types import ModuleType
 from typing import Any
-import warnings
-import zipfile
 
 import numpy as np
 
-from xprompt_jax import artifacts
-from xprompt_jax.types import UserError
+from xprompt_jax import artifacts, torch_tensors
 
-ZIP_MAGIC = b"PK\x03\x04"
-# The older form: a pickle that starts with torch's own number.
-PICKLE_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9"
-
-
-def import_torch(what: str) -> ModuleType:
-  """torch, or one line that says what it is needed for.
-
-  Args:
-    what: the file or the format, for the message.
-
-  Raises:
-    UserError: torch is not installed.
-  """
-  try:
-    with warnings.catch_warnings():
-      warnings.simplefilter("ignore")
-      import torch
-  except ImportError as e:
-    raise UserError(
-        f"{what}: needs torch, which is not installed, expected it from"
-        " `pip install torch`; safetensors and .npy need none"
-    ) from e
-  return torch
-
-
-def _check_archive(path: pathlib.Path) -> bool:
-  """Checks the sums that torch itself leaves out; False for the older form."""
-  with open(path, "rb") as f:
-    if f.read(len(ZIP_MAGIC)) != ZIP_MAGIC:
-      return False
-  with zipfile.ZipFile(path) as archive:
-    names = archive.namelist()
-    if not any(name.endswith("/data.pkl") for name in names):
-      raise ValueError("a zip archive that torch did not write")
-    damaged = archive.testzip()
-  if damaged is not None:
-    raise ValueError(f"{damaged} does not have its checksum")
-  return True
+# The older form is a pickle that starts with torch's own number.
+MAGICS = (
+    torch_tensors.ARCHIVE_MAGIC,
+    b"\x80\x02\x8a\nl\xfc\x9cF\xf9",
+)
 
 
 def read(path: pathlib.Path) -> Any:
@@ -66,41 +26,20 @@ def read(path: pathlib.Path) -> Any:
     UserError: torch is not installed; the file is missing, damaged, or holds
       other things than tensors.
   """
-  torch = import_torch(str(path))
-  try:
-    mapped = _check_archive(path)
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-  except Exception as e:  # zipfile, pickle and torch raise nearly any type.
-    if isinstance(e, OSError) and not path.exists():
-      raise UserError(f"{path}: cannot read: {e.strerror or e}") from e
-    # torch goes on for paragraphs, how to load it unsafely among them.
-    message = (str(e).strip() or type(e).__name__).splitlines()[0]
-    if "Weights only load failed" in message:
-      message = "holds other things than tensors"
-    message = message.partition(". ")[0]
-    raise UserError(f"{path}: not a whole torch file: {message}") from e
+  torch_tensors.import_torch(str(path))
+  is_archive = torch_tensors.is_archive(path)
+  if is_archive:
+    torch_tensors.check_archive(path)
+  return torch_tensors.load(path, mmap=is_archive)
 
 
 def to_array(path: pathlib.Path, name: str, tensor: Any) -> np.ndarray:
-  """A tensor as a NumPy array of its own memory; bfloat16 becomes float32.
+  """A tensor as a NumPy array of its own memory and of the same dtype.
 
   Raises:
     UserError: names file and tensor: no tensor, or not one of plain numbers.
   """
-  torch = import_torch(str(path))
-  if not isinstance(tensor, torch.Tensor):
-    found = type(tensor).__name__
-    raise UserError(f"{path}: {name}: found {found}, expected a tensor")
-  try:
-    tensor = tensor.detach()
-    if tensor.dtype == torch.bfloat16:
-      tensor = tensor.float()
-    return np.array(tensor.numpy())
-  except (RuntimeError, TypeError) as e:
-    raise UserError(
-        f"{path}: {name}: found {tensor.dtype} {tensor.layout} on"
-        f" {tensor.device}, expected a dense tensor of numbers"
-    ) from e
+  return np.array(torch_tensors.to_array(path, name, tensor))
 
 
 def write(path: pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
@@ -109,7 +48,7 @@ def write(path: pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
   Raises:
     UserError: torch is not installed, or the file cannot be written.
   """
-  torch = import_torch(str(path))
+  torch = torch_tensors.import_torch(str(path))
   state = {k: torch.tensor(np.asarray(v)) for k, v in tensors.items()}
   with artifacts.replacing(path) as temporary, open(temporary, "wb") as f:
     torch.save(state, f)
