@@ -48,6 +48,8 @@ class Hub:
     self.models = models
     self.gated: set[str] = set()
     self.fetched: list[str] = []
+    # Branches and commits, of whatever was asked.
+    self.revisions: list[str] = []
     self.url = ""
 
   def answer(self, path: str) -> tuple[int, dict[str, str], bytes]:
@@ -58,6 +60,7 @@ class Hub:
     repo, rest = "/".join(parts[:2]), parts[2:]
     if repo not in self.models:
       return 404, {"X-Error-Code": "RepoNotFound"}, b""
+    self.revisions += rest[1:2]
     if len(rest) > 1 and rest[1] not in ("main", COMMIT):
       return 404, {"X-Error-Code": "RevisionNotFound"}, b""
     if is_api:

@@ -15,6 +15,7 @@ import sys
 from typing import Any
 import warnings
 
+from xprompt_jax import artifacts
 from xprompt_jax.types import UserError
 from xprompt_jax.weights import huggingface_files as files
 from xprompt_jax.weights.huggingface_config import CONFIG, GENERATION_CONFIG
@@ -57,29 +58,55 @@ def resolve(name: str) -> pathlib.Path:
   with _one_line(name, repo, revision), _quiet_unless_terminal():
     import huggingface_hub
 
-    wanted = _wanted(name, _listed_files(repo, revision or None))
-    folder = huggingface_hub.snapshot_download(
+    found, commit = _listed_files(repo, revision or None)
+    wanted = _wanted(name, found)
+    snapshot = huggingface_hub.snapshot_download(
         repo,
-        revision=revision or None,
+        # A branch may have moved on since its files were listed.
+        revision=commit or revision or None,
         # What a cached snapshot holds is looked at below.
         allow_patterns=wanted or [CONFIG],
         local_files_only=not wanted,
     )
-  return _checked(name, pathlib.Path(folder))
+    folder = pathlib.Path(snapshot)
+    if commit and commit != revision:
+      _record(folder, revision or "main", commit)
+  return _checked(name, folder)
 
 
-def _listed_files(repo: str, revision: str | None) -> list[str]:
-  """The names of a model's files; none where the hub cannot be reached."""
+def _record(folder: pathlib.Path, revision: str, commit: str) -> None:
+  """Notes in the cache which commit a branch or tag was, for offline use.
+
+  huggingface_hub does so where it is asked for the branch, and not where it is
+  asked for the commit.
+  """
+  # git has no such names, whatever a hub answers.
+  if revision.startswith("/") or ".." in revision.split("/"):
+    return
+  reference = folder.parent.parent / "refs" / revision
+  # A cache that cannot be written serves its files all the same.
+  with contextlib.suppress(OSError, UserError):
+    if not reference.exists() or reference.read_text() != commit:
+      artifacts.write_text(reference, commit)
+
+
+def _listed_files(
+    repo: str, revision: str | None
+) -> tuple[list[str], str | None]:
+  """The names of a model's files and its commit.
+
+  Where the hub cannot be reached there are none.
+  """
   import huggingface_hub
   from huggingface_hub import errors
 
   if huggingface_hub.constants.HF_HUB_OFFLINE:
-    return []
+    return [], None
   api = huggingface_hub.HfApi()
   try:
     # Not `list_repo_files`, which tries for half a minute, aloud.
     info = api.model_info(repo, revision=revision, timeout=_SECONDS)
-    return [file.rfilename for file in info.siblings or []]
+    return [file.rfilename for file in info.siblings or []], info.sha
   except (
       errors.HFValidationError,
       errors.RepositoryNotFoundError,
@@ -94,7 +121,7 @@ def _listed_files(repo: str, revision: str | None) -> list[str]:
         " in its cache",
         file=sys.stderr,
     )
-    return []
+    return [], None
 
 
 def _cached_folder(repo: str, revision: str | None) -> str | None:
