@@ -1,5 +1,6 @@
 """Ids of the Hugging Face hub: its cache, offline, and a hub of our own."""
 
+import hashlib
 import importlib.util
 import os
 import subprocess
@@ -133,6 +134,70 @@ def test_a_flipped_bit_in_the_cache(file, digest, cache, contents):
   )
 
 
+@pytest.mark.parametrize("has_head", [True, False])
+def test_a_blob_is_hashed_once(has_head, cache, tmp_path, monkeypatch):
+  found = folders.tensors()
+  if not has_head:
+    del found["lm_head.weight"]
+  folder = folders.write(
+      tmp_path / "model",
+      found,
+      model_type="umt5",
+      architectures=["UMT5ForConditionalGeneration"],
+      tie_word_embeddings=True,
+      transformers_version="5.23.0",
+  )
+  contents = {path.name: path.read_bytes() for path in folder.iterdir()}
+  snapshot = hub_server.cache_folder(cache, REPO, contents)
+  hashed = []
+  sha256 = hashlib.sha256
+  monkeypatch.setattr(
+      hashlib, "sha256", lambda *args: (hashed.append(1), sha256(*args))[1]
+  )
+  config = huggingface.read_config(snapshot)
+  assert config.logits_via_embedding is not has_head
+  # The names were enough.
+  assert len(hashed) == (1 if has_head else 0)
+  for _ in range(2):
+    assert huggingface.read_config(snapshot) == config
+    huggingface.open_folder(snapshot, config)
+  assert len(hashed) == 1
+  # What is written anew is hashed anew.
+  blob = (snapshot / "model.safetensors").resolve()
+  content = bytearray(blob.read_bytes())
+  content[-1] ^= 1
+  blob.write_bytes(content)
+  os.utime(blob, ns=(0, 10**18))
+  assert "the file in the cache is damaged" in refused(
+      huggingface.open_folder, snapshot, config
+  )
+  assert len(hashed) == 2
+
+
+def test_a_copy_of_the_cache_without_links(cache, contents):
+  # As Windows has it, and `cp -rL`.
+  snapshot = hub_server.cache_folder(cache, REPO, contents)
+  for file in snapshot.iterdir():
+    file.unlink()
+    file.write_bytes(contents[file.name])
+  assert hub.resolve(REPO) == snapshot
+  assert huggingface.read_config(snapshot) == CONFIG
+  assert len(huggingface.open_folder(snapshot, CONFIG)) == 29
+
+
+def test_a_snapshot_with_a_link_to_another_model(cache, contents):
+  hub_server.cache_folder(cache, "someone/other", contents)
+  snapshot = hub_server.cache_folder(cache, REPO, contents)
+  file = snapshot / "model.safetensors"
+  other = cache / "models--someone--other" / "blobs" / file.resolve().name
+  file.unlink()
+  file.symlink_to(other)
+  assert refused(huggingface.open_folder, snapshot, CONFIG) == (
+      f"{file}: points outside its folder, to {other}; expected the file itself,"
+      " or a link into the hub's cache as a snapshot there has it"
+  )
+
+
 def test_fetched_once(online, cache, contents, monkeypatch):
   online.models[REPO] = {**contents, "README.md": b"#", "tf_model.h5": b"x"}
   folder = hub.resolve(REPO)
@@ -148,6 +213,18 @@ def test_fetched_once(online, cache, contents, monkeypatch):
   monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
   assert hub.resolve(REPO) == folder
   assert len(online.fetched) == 2
+
+
+@pytest.mark.parametrize("revision", [None, "main"])
+def test_what_was_listed_is_what_is_fetched(online, cache, contents, revision):
+  # The branch may move on in between.
+  online.models[REPO] = contents
+  folder = hub.resolve(f"{REPO}@{revision}" if revision else REPO)
+  assert folder.name == hub_server.COMMIT
+  asked = online.revisions[1:] if revision else online.revisions
+  assert set(asked) == {hub_server.COMMIT}
+  reference = cache / "models--someone--tiny-t5" / "refs" / "main"
+  assert reference.read_text() == hub_server.COMMIT
 
 
 def test_fetched_without_a_word(online, contents, capfd):

@@ -197,6 +197,20 @@ def test_unused_and_unknown_tensors(tmp_path):
   assert checkpoint["adapter.weight"].shape == (2, 3)
 
 
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_name_of_t5x_is_not_taken_for_a_translated_one(beside, tmp_path):
+  found = folders.tensors()
+  name = "encoder/layers_0/attention/query/kernel"
+  found[name] = np.zeros((4, 6), np.float32)
+  if not beside:
+    del found[QUERY]
+  folders.write(tmp_path, found)
+  assert refused(opened, tmp_path) == (
+      f"{tmp_path / 'model.safetensors'}: {name}: found a name of T5X, expected"
+      f" transformers' {QUERY} beside a config.json of transformers"
+  )
+
+
 def test_a_bias_in_every_layer(tmp_path):
   found = folders.tensors()
   config = dataclasses.replace(CONFIG, relpos_per_layer=True)

@@ -238,6 +238,27 @@ def test_activations(fields, activations, tmp_path):
   assert huggingface.read_config(tmp_path).mlp_activations == activations
 
 
+@pytest.mark.parametrize(
+    ("version", "tied"),
+    [
+        ("4.57.0", True),
+        ("5", False),
+        ("5.0.0.dev0", False),
+        ("9" * 5000, True),
+        (["5"], True),
+        (None, True),
+    ],
+)
+def test_the_version_of_transformers(version, tied, tmp_path):
+  folders.write_config(
+      tmp_path,
+      model_type="mt5",
+      tie_word_embeddings=True,
+      transformers_version=version,
+  )
+  assert huggingface.read_config(tmp_path).logits_via_embedding is tied
+
+
 def test_what_a_config_may_leave_out(tmp_path):
   folders.write_config(
       tmp_path,
@@ -331,6 +352,36 @@ def test_what_a_config_may_leave_out(tmp_path):
                 "dense_act_fn: found 'gelu', expected one of relu, gelu_new,"
                 " gelu_pytorch_tanh, silu, swish, linear"
             ),
+        ),
+        (
+            {"dense_act_fn": ["relu"]},
+            (
+                "dense_act_fn: found ['relu'], expected one of relu, gelu_new,"
+                " gelu_pytorch_tanh, silu, swish, linear"
+            ),
+        ),
+        (
+            {"architectures": "T5EncoderModel"},
+            "architectures: found 'T5EncoderModel', expected a list of names",
+        ),
+        (
+            {"architectures": [["T5ForConditionalGeneration"]]},
+            (
+                "architectures: found ['T5ForConditionalGeneration'], expected"
+                " an encoder-decoder such as T5ForConditionalGeneration"
+            ),
+        ),
+        (
+            {"model_type": ["t5"]},
+            "model_type: found ['t5'], expected one of t5, mt5, umt5",
+        ),
+        (
+            {"feed_forward_proj": ["relu"]},
+            "feed_forward_proj: found ['relu'], expected a string",
+        ),
+        (
+            {"layer_norm_epsilon": [1e-6]},
+            "layer_norm_epsilon: found [1e-06], expected 1e-06",
         ),
         ({"is_gated_act": 1}, "is_gated_act: found 1, expected true or false"),
     ],

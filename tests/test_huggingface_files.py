@@ -48,6 +48,48 @@ def test_an_index_with_something_else_than_a_name(name, tmp_path):
   )
 
 
+def test_a_shard_whose_name_is_too_long_for_a_file(tmp_path):
+  name = "x" * 300
+  folders.write_shards(tmp_path, {QUERY: name})
+  assert refused(opened, tmp_path) == (
+      f"{tmp_path / 'model.safetensors.index.json'}: found no {name}, expected"
+      " all 3 shards in its folder"
+  )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "config.json",
+        "model.safetensors.index.json",
+        "model-00002-of-00002.safetensors",
+    ],
+)
+def test_links(name, tmp_path):
+  folder = folders.write_shards(tmp_path / "a" / "folder")
+  file = folder / name
+
+  def read():
+    return opened(folder, huggingface.read_config(folder))
+
+  # Within the folder, and a link to the folder itself.
+  file.rename(folder / "moved")
+  file.symlink_to("moved")
+  assert len(read()) == 29
+  (tmp_path / "link").symlink_to(folder)
+  assert len(opened(tmp_path / "link")) == 29
+  # No cache of the hub has it so, whatever the names.
+  outside = tmp_path / "a" / "blobs" / ("0" * 64)
+  outside.parent.mkdir()
+  (folder / "moved").rename(outside)
+  file.unlink()
+  file.symlink_to(f"../blobs/{outside.name}")
+  assert refused(read) == (
+      f"{file}: points outside its folder, to {outside}; expected the file"
+      " itself, or a link into the hub's cache as a snapshot there has it"
+  )
+
+
 @pytest.mark.parametrize("weight_map", [{}, None, []])
 def test_an_index_without_a_map(weight_map, tmp_path):
   folders.write_shards(tmp_path)

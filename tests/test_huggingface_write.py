@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 
 import ml_dtypes
 import numpy as np
@@ -186,6 +187,37 @@ def test_folders_that_are_not_written(tmp_path):
   empty.mkdir()
   write(empty, CONFIG, checkpoint)
   assert (empty / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("name", [".", "../empty", "link"])
+def test_an_empty_folder_under_another_name(name, tmp_path, monkeypatch):
+  checkpoint = opened(folders.write(tmp_path / "source"))
+  empty = tmp_path / "empty"
+  empty.mkdir()
+  if name == "link":
+    (tmp_path / "link").symlink_to(empty)
+  monkeypatch.chdir(tmp_path if name == "link" else empty)
+  huggingface.write_folder(pathlib.Path(name), CONFIG, checkpoint)
+  # A program that works there finds it.
+  assert len(opened(pathlib.Path(name))) == 29
+  assert sorted(path.name for path in empty.iterdir()) == [
+      "config.json",
+      "generation_config.json",
+      "model.safetensors",
+  ]
+  assert refused(
+      huggingface.write_folder, pathlib.Path(name), CONFIG, checkpoint
+  ) == (f"{name}: exists, expected a new or an empty folder")
+
+
+def test_an_empty_folder_stays_empty_where_writing_fails(tmp_path):
+  source = folders.write(tmp_path / "source")
+  checkpoint = opened(source)
+  (source / "model.safetensors").unlink()
+  empty = tmp_path / "empty"
+  empty.mkdir()
+  refused(huggingface.write_folder, empty, CONFIG, checkpoint)
+  assert list(empty.iterdir()) == []
 
 
 def test_parameters_missing_or_unexpected_are_not_written(tmp_path):

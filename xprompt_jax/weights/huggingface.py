@@ -121,12 +121,16 @@ def read_config(folder: pathlib.Path) -> T5Config:
   """
   path = folder / configs.CONFIG
   if path.exists():
+    files.check_place(path)
     files.check_blob(path)
   fields = configs.read_fields(folder)
   tied = configs.ties_output(path, fields)
   if tied is None:
-    tensors = files.read_tensors(folder)
-    tied = _HEAD not in tensors or _differing(tensors, (_HEAD,)) is None
+    # Names come first: comparing checksums takes a pass over the files.
+    tied = _HEAD not in files.read_tensors(folder, check=False)
+    if not tied:
+      tables = (*_EMBEDDING_NAMES, _HEAD)
+      tied = _differing(files.read_tensors(folder), tables) is None
   return configs.config_of_fields(path, fields, tied=tied)
 
 
@@ -146,8 +150,8 @@ def open_folder(folder: pathlib.Path, config: T5Config) -> Checkpoint:
     have in the file.
 
   Raises:
-    UserError: a file is missing or damaged, or two copies of the embedding
-      table differ.
+    UserError: a file is missing or damaged, two copies of the embedding table
+      differ, or a tensor has the name that T5X has for one of the network's.
   """
   tensors = files.read_tensors(folder)
   tensors.pop(_UNUSED, None)
@@ -170,19 +174,31 @@ def open_folder(folder: pathlib.Path, config: T5Config) -> Checkpoint:
       # transformers 5 leaves out an output layer that is the table.
       tensors.setdefault(_HEAD, tables[0])
   names = tensor_names(config)
-  found = {}
-  for theirs, leaf in tensors.items():
-    ours = names.get(theirs, theirs)
-    found[ours] = _converted(ours, leaf) if theirs in names else leaf
-  return found
+  _check_unknown(
+      {n: leaf for n, leaf in tensors.items() if n not in names}, names
+  )
+  return {
+      names.get(n, n): _converted(names[n], leaf) if n in names else leaf
+      for n, leaf in tensors.items()
+  }
+
+
+def _check_unknown(unknown: Checkpoint, names: dict[str, str]) -> None:
+  """Refuses tensors that would be taken for translated ones."""
+  theirs = {ours: name for name, ours in names.items()}
+  for name, leaf in unknown.items():
+    if name in theirs:
+      raise UserError(
+          f"{leaf.file}: {name}: found a name of T5X, expected transformers'"
+          f" {theirs[name]} beside a config.json of transformers"
+      )
 
 
 def _differing(
     tensors: Checkpoint, names: tuple[str, ...]
 ) -> tuple[Leaf, Leaf] | None:
   """The first two tables that differ by a bit, of those that are there."""
-  candidates = dict.fromkeys((*_EMBEDDING_NAMES, *names))
-  present = [tensors[name] for name in candidates if name in tensors]
+  present = [tensors[name] for name in names if name in tensors]
   for other in present[1:]:
     if not _equal(present[0], other):
       return present[0], other
@@ -215,7 +231,8 @@ def write_folder(
 
   `config.json`, `generation_config.json` and safetensors, in shards where they
   are larger than one. Every tensor keeps its dtype; at most a part of one is
-  in memory. The folder appears when all of it is written.
+  in memory. The folder appears when all of it is written; in one that exists
+  the files do, `config.json` last.
 
   A umT5 with an output layer gets its logits from transformers 5 times
   d_model**-0.5, whatever the folder says: see `huggingface_config.ties_output`.
@@ -309,16 +326,29 @@ def _index_json(shards: dict[str, dict[str, Leaf]]) -> str:
 
 @contextlib.contextmanager
 def _new_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-  """Gives a temporary folder that becomes `folder` if the block ends well."""
-  if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-    raise UserError(f"{folder}: exists, expected a new or an empty folder")
-  temporary = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+  """Gives a temporary folder; its files are in `folder` if the block ends well.
+
+  An empty folder stays the one it is: it may be where the program was started,
+  a mount or a link.
+  """
   try:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary.mkdir()
-    yield temporary
-    os.replace(temporary, folder)
+    exists = os.path.lexists(folder)
+    if exists and not (folder.is_dir() and not any(folder.iterdir())):
+      raise UserError(f"{folder}: exists, expected a new or an empty folder")
+    # `.` and `..` have no names of their own.
+    target = pathlib.Path(os.path.realpath(folder))
+    parent = target if exists else target.parent
+    temporary = parent / f".{target.name}.{os.getpid()}.part"
+    temporary.mkdir(parents=True)
+    try:
+      yield temporary
+      if not exists:
+        os.replace(temporary, target)
+        return
+      names = os.listdir(temporary)
+      for name in sorted(names, key=lambda n: (n == configs.CONFIG, n)):
+        os.replace(temporary / name, target / name)
+    finally:
+      shutil.rmtree(temporary, ignore_errors=True)
   except OSError as e:
     raise UserError(f"{folder}: cannot write: {e.strerror or e}") from e
-  finally:
-    shutil.rmtree(temporary, ignore_errors=True)

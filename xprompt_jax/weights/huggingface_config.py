@@ -24,6 +24,7 @@ _ARCHITECTURE = re.compile(
     r"((?:|M|UM)T5)(?:ForConditionalGeneration|WithLMHeadModel|Model)"
 )
 _EPSILON = 1e-6
+_MAJOR = re.compile(r"([0-9]{1,4})(?:\.|$)")
 # transformers' names of activations; its "gelu" is another function, without
 # the tanh approximation that T5 1.1 was trained with.
 _ACTIVATIONS = {
@@ -56,8 +57,10 @@ def read_fields(folder: pathlib.Path) -> dict[str, Any]:
   """
   path = folder / CONFIG
   fields = artifacts.read_json(path)
-  architectures = fields.get("architectures") or []
-  if isinstance(architectures, list) and architectures:
+  architectures: Any = fields.get("architectures") or []
+  is_list = isinstance(architectures, list)
+  require(is_list, f"{path}: architectures", architectures, "a list of names")
+  if architectures:
     name = architectures[0]
     known = _ARCHITECTURE.fullmatch(name) if isinstance(name, str) else None
     if known is None:
@@ -87,8 +90,8 @@ def is_tied_in_file(fields: Mapping[str, Any]) -> bool:
 
 def _major_version(fields: Mapping[str, Any]) -> int:
   """Of the transformers that wrote the file; 0 if it does not say."""
-  first = str(fields.get("transformers_version", "0")).split(".")[0]
-  return int(first) if first.isdecimal() else 0
+  first = _MAJOR.match(str(fields.get("transformers_version")))
+  return int(first[1]) if first else 0
 
 
 def _bool(path: pathlib.Path, fields: Mapping[str, Any], name: str) -> Any:
@@ -150,7 +153,8 @@ def _activations(
   if "dense_act_fn" in fields:
     name, activation = f"{path}: dense_act_fn", fields["dense_act_fn"]
     known = f"one of {', '.join(_ACTIVATIONS)}"
-  require(activation in _ACTIVATIONS, name, activation, known)
+  is_known = isinstance(activation, str) and activation in _ACTIVATIONS
+  require(is_known, name, activation, known)
   is_gated = _bool(path, fields, "is_gated_act")
   if is_gated is None:
     is_gated = gate == "gated"
