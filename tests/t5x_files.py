@@ -89,7 +89,7 @@ def spec(name: str, array: np.ndarray, driver: str = "file") -> dict:
       "kvstore": kvstore,
       "metadata": {
           "shape": list(array.shape),
-          "chunks": list(array.shape),
+          "chunks": [3, *array.shape[1:]],
           "compressor": {"id": "gzip", "level": 1},
           "dtype": dtype,
       },

@@ -201,16 +201,22 @@ def test_parameters_without_an_optimizer_around_them(tmp_path):
 
 def test_links_of_single_files_as_in_a_cache(tmp_path):
   arrays = t5x_files.random_arrays()
-  t5x_files.write(tmp_path / "blobs", arrays)
-  for file in sorted((tmp_path / "blobs").rglob("*")):
-    link = tmp_path / "snapshot" / file.relative_to(tmp_path / "blobs")
-    if file.is_dir():
-      link.mkdir(parents=True)
-    else:
-      link.parent.mkdir(exist_ok=True)
-      link.symlink_to(file)
-  snapshot = str(tmp_path / "snapshot")
-  assert same(t5x_native.open_checkpoint(snapshot, CONFIG), arrays)
+  t5x_files.write(tmp_path / "written", arrays)
+  cache = tmp_path / "models--owner--name"
+  snapshot = cache / "snapshots" / "5f3c" / "checkpoint_3"
+  (cache / "blobs").mkdir(parents=True)
+  for number, file in enumerate(sorted((tmp_path / "written").rglob("*"))):
+    if not file.is_dir():
+      file.rename(cache / "blobs" / str(number))
+      link = snapshot / file.relative_to(tmp_path / "written")
+      link.parent.mkdir(parents=True, exist_ok=True)
+      up = "../" * len(link.parent.relative_to(cache).parts)
+      link.symlink_to(f"{up}blobs/{number}")
+  assert same(t5x_native.open_checkpoint(str(snapshot), CONFIG), arrays)
+  # The cache itself, or a checkpoint in it, behind a link of the user's.
+  (tmp_path / "link").symlink_to(snapshot)
+  link = str(tmp_path / "link")
+  assert same(t5x_native.open_checkpoint(link, CONFIG), arrays)
 
 
 # Trees of scalable_t5.

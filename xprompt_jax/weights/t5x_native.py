@@ -98,6 +98,11 @@ def _local_source(path: pathlib.Path) -> _Source:
     return _local_file(path, t5x_storage.place(str(path.parent)))
   place = t5x_storage.place(str(path))
   if (path / CHECKPOINT_FILE).is_file():
+    if place.is_outside(CHECKPOINT_FILE):
+      raise UserError(
+          f"{path / CHECKPOINT_FILE}: found a link that leads out of the"
+          " checkpoint's folder"
+      )
     return _local_file(path / CHECKPOINT_FILE, place)
   return _local_source(path / _one_step(place, os.listdir(path)))
 
@@ -205,10 +210,17 @@ def _stored(path: str) -> tuple[str, dict[str, Leaf]]:
   source = _source(path)
   target, version = _parameters(source)
   found: dict[str, Leaf] = {}
+  folders: dict[str, str] = {}
   for name, leaf in _leaves(source, version, target, ()):
     if name in found:
       raise UserError(f"{source.name}: found {name} twice, expected it once")
     found[name] = leaf
+    if leaf.file != source.name and leaf.file in folders:
+      raise UserError(
+          f"{leaf.file}: found it for {folders[leaf.file]} and for {name},"
+          " expected it for one"
+      )
+    folders[leaf.file] = name
   return source.name, found
 
 

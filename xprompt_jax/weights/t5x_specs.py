@@ -16,14 +16,30 @@ from xprompt_jax.weights.t5x_storage import Place, StoredArray
 _DRIVERS = ("gfile", "file", "gcs")
 
 
-def _plain_dtype(found: Any) -> str | None:
-  """The name of a zarr dtype such as '<f4'."""
-  if not isinstance(found, str):
-    return None
+# How .zarray calls the dtypes; TensorStore has its own name for bfloat16.
+_ZARR_DTYPES = {
+    "float32": "<f4",
+    "float16": "<f2",
+    "bfloat16": "bfloat16",
+    "uint16": "<u2",
+}
+
+
+def _plain_dtype(found: str) -> str:
+  """The name of a zarr dtype such as '<f4', or itself, as '>f4' has none."""
   try:
-    return np.dtype(found).name
+    dtype = np.dtype(found)
   except (TypeError, ValueError):
     return found
+  # Another order of bytes keeps its sign.
+  plain = dtype.str == found and not found.startswith(">")
+  return dtype.name if plain or found == dtype.name else found
+
+
+def _is_sizes(found: Any) -> bool:
+  return isinstance(found, list) and all(
+      type(n) is int and n > 0 for n in found
+  )
 
 
 def _keeps_everything(transform: Any, shape: tuple[int, ...]) -> bool:
@@ -63,8 +79,8 @@ class _Spec:
   ) -> None:
     require(condition, f"{self._owner}: {name}", found, expected)
 
-  def folder(self) -> str:
-    """Where the array lies in the checkpoint's folder."""
+  def folder(self, tensor: str) -> str:
+    """Where the array of a parameter lies in the checkpoint's folder."""
     driver = self.field("driver")
     self.require(driver == "zarr", "driver", driver, "'zarr'")
     driver = self.field("kvstore", "driver")
@@ -87,17 +103,15 @@ class _Spec:
         path,
         "a folder inside the checkpoint's",
     )
-    return path.removesuffix("/")
+    path = path.removesuffix("/")
+    # Of its name T5X makes it; another would be another parameter's.
+    own = f"target.{tensor.replace('/', '.')}"
+    self.require(path.rpartition("/")[2] == own, "path", path, repr(own))
+    return path
 
   def shape(self) -> tuple[int, ...]:
     found = self.field("metadata", "shape")
-    self.require(
-        isinstance(found, list)
-        and all(type(n) is int and n > 0 for n in found),
-        "shape",
-        found,
-        "a list of sizes",
-    )
+    self.require(_is_sizes(found), "shape", found, "a list of sizes")
     transform = self.field("transform")
     self.require(
         _keeps_everything(transform, tuple(found)),
@@ -108,13 +122,44 @@ class _Spec:
     return tuple(found)
 
   def dtype(self) -> str:
-    found = {
-        _plain_dtype(self.field("metadata", "dtype")),
-        _plain_dtype(self.field("dtype")),
-    }
-    names = sorted(name for name in found if name is not None)
+    zarr, name = self.field("metadata", "dtype"), self.field("dtype")
+    for found in (zarr, name):
+      self.require(
+          found is None or isinstance(found, str), "dtype", found, "text"
+      )
+    both = {_plain_dtype(zarr) if zarr is not None else None, name}
+    names = sorted(name for name in both if name is not None)
     self.require(len(names) == 1, "dtype", " and ".join(names) or None, "one")
     return names[0]
+
+  def zarray(self) -> dict[str, Any]:
+    """What .zarray must have besides shape and dtype.
+
+    T5X's specs have chunks and a compressor, in all its versions. What they
+    leave out is as TensorStore makes it.
+    """
+    metadata = self.field("metadata")
+    order = metadata.get("order", "C")
+    self.require(order == "C", "order", order, "'C'")
+    separator = metadata.get("dimension_separator", ".")
+    self.require(
+        separator in (".", "/"), "dimension_separator", separator, "'.' or '/'"
+    )
+    found = {"order": order, "dimension_separator": separator}
+    if "chunks" in metadata:
+      chunks = found["chunks"] = metadata["chunks"]
+      self.require(_is_sizes(chunks), "chunks", chunks, "a list of sizes")
+    if "compressor" in metadata:
+      compressor = metadata["compressor"]
+      name = self.field("metadata", "compressor", "id")
+      self.require(
+          compressor is None or isinstance(name, str),
+          "compressor",
+          compressor,
+          "none, or one with an id",
+      )
+      found["compressor"] = name
+    return found
 
 
 def stored_array(place: Place, tensor: str, spec: Any) -> StoredArray:
@@ -126,13 +171,18 @@ def stored_array(place: Place, tensor: str, spec: Any) -> StoredArray:
     spec: the spec as unpacked.
 
   Raises:
-    UserError: a driver, path, shape or dtype that T5X does not write.
+    UserError: a driver, path or metadata that T5X does not write.
   """
   checked = _Spec(spec, f"{place.name}: {tensor}")
+  relative, shape = checked.folder(tensor), checked.shape()
+  dtype, zarray = checked.dtype(), checked.zarray()
+  if dtype in _ZARR_DTYPES:
+    zarray["dtype"] = _ZARR_DTYPES[dtype]
   return StoredArray(
       place=place,
-      relative=checked.folder(),
+      relative=relative,
       tensor=tensor,
-      shape=checked.shape(),
-      dtype=checked.dtype(),
+      shape=shape,
+      dtype=dtype,
+      zarray=zarray,
   )

@@ -6,6 +6,7 @@ are; `t5x_native.py` finds a checkpoint and reads its tree; `t5x_writer.py`
 writes one.
 """
 
+from collections.abc import Mapping
 import dataclasses
 import functools
 import itertools
@@ -96,15 +97,22 @@ class Place:
     )
 
   def is_outside(self, relative: str) -> bool:
-    """Whether a link leads a folder in it elsewhere.
+    """Whether a link leads a file or folder in it elsewhere.
 
-    Links of single files are the user's own: the Hugging Face cache keeps
-    whole repositories as such.
+    The Hugging Face cache is let pass: in it, the files below
+    models--X/snapshots/REVISION are links to models--X/blobs/CHECKSUM.
     """
     if self.bucket is not None:
       return False
-    own = pathlib.Path(self.path).resolve()
-    return not (own / relative).resolve().is_relative_to(own)
+    own = pathlib.Path(os.path.realpath(self.path))
+    target = pathlib.Path(os.path.realpath(own / relative))
+    blobs = [
+        folder.parent / "blobs"
+        for folder in own.parents
+        if folder.name == "snapshots"
+        and folder.parent.name.startswith("models--")
+    ]
+    return not target.is_relative_to(own) and target.parent not in blobs
 
   def bucket_object(self, name: str) -> bytes | None:
     """The contents of an object; None if there is none of that name."""
@@ -156,6 +164,9 @@ class StoredArray:
     tensor: the parameter, for messages.
     shape: as its spec says.
     dtype: likewise.
+    zarray: fields of its .zarray that must be so, as its spec says or as T5X
+      writes them; of the compressor, its id. What they are not compared with
+      would be read as other numbers, and no checksum tells.
   """
 
   place: Place
@@ -163,6 +174,7 @@ class StoredArray:
   tensor: str
   shape: tuple[int, ...]
   dtype: str
+  zarray: Mapping[str, Any]
 
   @property
   def file(self) -> str:
@@ -183,7 +195,9 @@ class StoredArray:
     """
     bounds = [s.indices(n)[:2] for s, n in zip(index, self.shape, strict=True)]
     array = self._open()
-    self._check_chunks(array, bounds)
+    metadata = array.spec().to_json()["metadata"]
+    self._check_zarray(metadata)
+    self._check_chunks(metadata, bounds)
     part = tuple(slice(start, stop) for start, stop in bounds)
     try:
       return array[part].read().result()
@@ -193,6 +207,7 @@ class StoredArray:
   def _open(self) -> ts.TensorStore:
     if self.place.is_outside(self.relative):
       raise self.error("found a link that leads out of the checkpoint's folder")
+    self._check_link(".zarray")
     spec = {
         "driver": "zarr",
         "kvstore": self.place.kvstore(self.relative),
@@ -211,40 +226,55 @@ class StoredArray:
       )
     return array
 
+  def _check_link(self, name: str) -> None:
+    if self.place.is_outside(f"{self.relative}/{name}"):
+      raise self.error(
+          f"{name} is a link that leads out of the checkpoint's folder"
+      )
+
+  def _check_zarray(self, metadata: Mapping[str, Any]) -> None:
+    compressor = metadata["compressor"] or {}
+    found = {**metadata, "compressor": compressor.get("id")}
+    for field, expected in self.zarray.items():
+      if found[field] != expected:
+        raise self.error(
+            f"found {field} {found[field]!r} in .zarray, expected"
+            f" {expected!r} as in the checkpoint"
+        )
+
   def _check_chunks(
-      self, array: ts.TensorStore, bounds: list[tuple[int, int]]
+      self, metadata: Mapping[str, Any], bounds: list[tuple[int, int]]
   ) -> None:
-    """Refuses local chunks that are missing or cut short.
+    """Refuses local chunks that are missing, cut short, or links elsewhere.
 
     TensorStore stops at the last number and so does not see that a gzip
     trailer, with its checksum, is not there. The trailer ends with the length
     of the contents. Objects in a bucket are whole: their upload is checked.
     """
-    metadata = array.spec().to_json()["metadata"]
-    compressor = metadata["compressor"] or {}
-    if self.place.bucket is not None or compressor.get("id") != "gzip":
+    if self.place.bucket is not None:
       return
+    is_gzip = (metadata["compressor"] or {}).get("id") == "gzip"
     chunks = metadata["chunks"]
-    length = (
-        int(np.prod(chunks, dtype=np.int64)) * array.dtype.numpy_dtype.itemsize
-    )
+    numbers = int(np.prod(chunks, dtype=np.int64))
+    length = numbers * np.dtype(self.dtype).itemsize
     folder = pathlib.Path(self.place.path) / self.relative
-    numbers = [
+    positions = [
         range(start // chunk, -(-stop // chunk))
         for (start, stop), chunk in zip(bounds, chunks, strict=True)
     ]
-    for position in itertools.product(*numbers):
+    for position in itertools.product(*positions):
       # An array without axes has the one chunk "0".
       key = metadata["dimension_separator"].join(map(str, position)) or "0"
+      self._check_link(key)
       try:
         with (folder / key).open("rb") as file:
-          file.seek(-_GZIP_LENGTH_BYTES, os.SEEK_END)
+          file.seek(-_GZIP_LENGTH_BYTES if is_gzip else 0, os.SEEK_END)
           end = file.read()
       except FileNotFoundError:
         raise self.error(f"chunk {key} is missing") from None
       except OSError as error:
         raise self.error(f"chunk {key}: {error.strerror}") from None
-      if int.from_bytes(end, "little") != length % 2**32:
+      if is_gzip and int.from_bytes(end, "little") != length % 2**32:
         raise self.error(f"chunk {key} is damaged: its end is not gzip's")
 
 
