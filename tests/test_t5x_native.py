@@ -266,7 +266,9 @@ def test_scalable_trees(tmp_path, stacked):
     np.testing.assert_array_equal(part, arrays[name][index])
 
 
-def test_the_layers_of_a_stacked_array_are_read_at_once(tmp_path, monkeypatch):
+@pytest.fixture(name="stacked")
+def _stacked(tmp_path, monkeypatch):
+  """Reads [rows, columns] of encoder layers; columns of what was unpacked."""
   arrays = t5x_files.random_arrays(PER_LAYER)
   t5x_files.write(tmp_path, scalable(arrays, stacked=True))
   found = t5x_native.open_checkpoint(str(tmp_path), PER_LAYER)
@@ -274,25 +276,62 @@ def test_the_layers_of_a_stacked_array_are_read_at_once(tmp_path, monkeypatch):
   read = t5x_storage.StoredArray.read
 
   def counted(self, index):
-    reads.append((self.tensor, index))
+    reads.append((self.tensor.removeprefix("encoder/encoder/"), index[2]))
     return read(self, index)
 
+  def layer(number, columns, kernel="mlp/wi_0"):
+    name = f"encoder/layers_{number}/{kernel}/kernel"
+    part = found[name].read((slice(None), columns))
+    np.testing.assert_array_equal(part, arrays[name][:, columns])
+
   monkeypatch.setattr(t5x_storage.StoredArray, "read", counted)
-  everything = slice(None)
-  left, right = slice(0, 4), slice(4, 7)
-  for layer in range(3):
-    for columns in (left, right):
-      found[f"encoder/layers_{layer}/mlp/wi_0/kernel"].read(
-          (everything, columns)
-      )
-  tensor = "encoder/encoder/mlp/wi_0/kernel"
-  assert reads == [
-      (tensor, (everything, everything, left)),
-      (tensor, (everything, everything, right)),
-  ]
+  return layer, reads
+
+
+WI_0, WI_1 = "mlp/wi_0/kernel", "mlp/wi_1/kernel"
+LEFT, RIGHT = slice(0, 4), slice(4, 7)
+
+
+def test_the_layers_of_a_stacked_array_are_read_at_once(stacked):
+  layer, reads = stacked
+  for number in range(3):
+    for columns in (LEFT, RIGHT):
+      layer(number, columns)
+  assert reads == [(WI_0, LEFT), (WI_0, RIGHT)]
   # All three have had it: nothing is kept.
-  found["encoder/layers_0/mlp/wi_0/kernel"].read((everything, left))
+  layer(0, LEFT)
   assert len(reads) == 3
+
+
+def test_the_layers_of_a_stacked_array_one_part_after_another(stacked):
+  layer, reads = stacked
+  for columns in (LEFT, RIGHT):
+    for number in (0, 2, 1):
+      layer(number, columns)
+  assert reads == [(WI_0, LEFT), (WI_0, RIGHT)]
+
+
+def test_what_a_layer_passes_over_is_not_kept(stacked):
+  layer, reads = stacked
+  layer(0, LEFT)
+  layer(0, RIGHT)
+  layer(1, LEFT)
+  # Only the left part was asked for of layer 1.
+  layer(2, LEFT)
+  layer(2, RIGHT)
+  assert reads == [(WI_0, LEFT), (WI_0, RIGHT), (WI_0, RIGHT)]
+
+
+def test_nothing_is_kept_of_the_last_layer_or_of_another_array(stacked):
+  layer, reads = stacked
+  layer(0, LEFT)
+  layer(0, LEFT, "mlp/wi_1")
+  layer(0, LEFT)
+  assert reads == [(WI_0, LEFT), (WI_1, LEFT), (WI_0, LEFT)]
+  layer(1, LEFT)
+  for _ in range(2):
+    layer(2, RIGHT)
+  assert reads[3:] == [(WI_0, RIGHT), (WI_0, RIGHT)]
 
 
 @pytest.mark.parametrize(

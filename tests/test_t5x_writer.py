@@ -142,6 +142,19 @@ def test_an_existing_checkpoint_is_left_alone(tmp_path):
   assert list((tmp_path / "checkpoint_7").iterdir()) == []
 
 
+def test_beside_another_checkpoint(tmp_path):
+  checkpoint = checkpoint_of(t5x_files.random_arrays())
+  for step in (7, 70):
+    folder = t5x_writer.write_checkpoint(
+        tmp_path, CONFIG, checkpoint, step=step
+    )
+    assert folder == tmp_path / f"checkpoint_{step}"
+    found = t5x_native.open_checkpoint(str(folder), CONFIG)
+    assert found.keys() == checkpoint.keys()
+  names = sorted(p.name for p in tmp_path.iterdir())
+  assert names == ["checkpoint_7", "checkpoint_70"]
+
+
 def test_a_file_in_the_folders_place(tmp_path):
   checkpoint = checkpoint_of(t5x_files.random_arrays())
   (tmp_path / "file").touch()

@@ -24,22 +24,45 @@ _SPLIT_KERNEL = re.compile(r".*attention/(query|key|value|out)/kernel")
 
 
 class _Kept:
-  """The parts of one stacked array that wait for their other layers."""
+  """The parts of one stacked array that its other layers may still ask for.
+
+  Leaves are read layer by layer and array by array, and each layer is asked for
+  the same parts. So what is kept at most is what the layer before was asked
+  for, for all layers: nothing that this layer passed over, nothing once the
+  last layer is being read, and nothing of another array.
+  """
 
   def __init__(self):
-    self.owner: _Layers | None = None
-    self.blocks: dict[tuple, tuple[np.ndarray, set[int]]] = {}
+    self.blocks: dict[tuple, np.ndarray] = {}
+    self._owner: _Layers | None = None
+    self._layer: int | None = None
+    self._begun: set[int] = set()
+    self._asked: set[tuple] = set()
+
+  def ask(self, owner: "_Layers", layer: int, key: tuple) -> bool:
+    """Notes what is being read; whether a later layer may want it too."""
+    if owner is not self._owner or layer != self._layer:
+      if owner is not self._owner or layer in self._begun:
+        self._begun.clear()
+        self._asked.clear()
+      self.blocks = {k: b for k, b in self.blocks.items() if k in self._asked}
+      self._asked.clear()
+      self._owner, self._layer = owner, layer
+      self._begun.add(layer)
+    self._asked.add(key)
+    return len(self._begun) < owner.count
 
 
 class _Layers:
   """The layers of a stacked array.
 
   All of them lie in the same chunks, so a part is read for all layers at once
-  and kept until each has had it, or another array is read: without, a chunk
-  would be unpacked as often as there are layers.
+  and kept for the others: without, a chunk would be unpacked as often as there
+  are layers.
   """
 
   def __init__(self, leaf: Leaf, kept: _Kept):
+    self.count = leaf.shape[LAYER_AXIS]
     self._leaf = leaf
     self._kept = kept
 
@@ -52,18 +75,14 @@ class _Layers:
     )
 
   def _read(self, layer: int, index: Index) -> np.ndarray:
-    if self._kept.owner is not self:
-      self._kept.owner = self
-      self._kept.blocks.clear()
-    blocks = self._kept.blocks
     key = tuple((s.start, s.stop) for s in index)
-    if key not in blocks:
+    is_wanted = self._kept.ask(self, layer, key)
+    block = self._kept.blocks.pop(key, None)
+    if block is None:
       whole = (*index[:LAYER_AXIS], slice(None), *index[LAYER_AXIS:])
-      blocks[key] = (self._leaf.read(whole), set())
-    block, done = blocks[key]
-    done.add(layer)
-    if len(done) == self._leaf.shape[LAYER_AXIS]:
-      del blocks[key]
+      block = self._leaf.read(whole)
+    if is_wanted:
+      self._kept.blocks[key] = block
     # A copy: a view would keep the other layers in memory.
     return np.take(block, layer, axis=LAYER_AXIS)
 
