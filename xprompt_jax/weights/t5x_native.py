@@ -230,7 +230,9 @@ def open_checkpoint(path: str, config: T5Config) -> Checkpoint:
   Args:
     path: the folder that holds `checkpoint`, that file, T5X's older single
       file, or a folder in which one such folder `checkpoint_STEP` lies; on the
-      disk or as `gs://BUCKET/PATH`.
+      disk or as `gs://BUCKET/PATH`. From a bucket the msgpack is read whole and
+      kept in memory: little beside zarr arrays, all parameters and the
+      optimizer's state in the single file.
     config: the sizes it should have; only the layers are counted here.
 
   Returns:
