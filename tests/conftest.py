@@ -19,6 +19,19 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 @pytest.fixture
+def torch():
+  """PyTorch, where it is installed; a test that asks for it is `interop`."""
+  reason = "needs torch: pip install -e '.[torch]'"
+  return pytest.importorskip("torch", reason=reason)
+
+
+def pytest_collection_modifyitems(items):
+  for item in items:
+    if "torch" in getattr(item, "fixturenames", ()):
+      item.add_marker(pytest.mark.interop)
+
+
+@pytest.fixture
 def unchecked():
   """Annotations are not checked, as for a user.
 

@@ -25,11 +25,15 @@ FILES = {
 H, K = 12, 4
 
 
-@pytest.fixture(params=FORMATS)
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=[pytest.mark.interop] * (name == "openprompt"))
+        for name in FORMATS
+    ]
+)
 def output_format(request):
   if request.param == "openprompt":
-    reason = "needs torch: pip install -e '.[torch]'"
-    pytest.importorskip("torch", reason=reason)
+    request.getfixturevalue("torch")
   return request.param
 
 

@@ -12,13 +12,6 @@ from xprompt_jax.prompt_formats import (
 )
 from xprompt_jax.types import UserError
 
-_REASON = "needs torch: pip install -e '.[torch]'"
-
-
-@pytest.fixture
-def torch():
-  return pytest.importorskip("torch", reason=_REASON)
-
 
 @pytest.fixture
 def no_torch(monkeypatch):
