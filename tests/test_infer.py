@@ -88,11 +88,69 @@ def test_a_field_named_prompt_means_nothing_without_a_library(
     tiny_run, tmp_path, capsys
 ):
   path = tmp_path / "in.jsonl"
-  path.write_text('{"inputs": "a", "prompt": "color"}\n')
+  path.write_text(
+      '{"inputs": "a", "prompt": 3}\n'
+      + '{"inputs": "a", "prompt": "color"}\n' * 2
+  )
   arguments = [f"--input={path}", f"--workdir={tiny_run}"]
   assert run("infer", *TINY, *arguments) == 0
-  line = json.loads(capsys.readouterr().out)
-  assert list(line) == ["inputs", "prompt", "prediction"]
+  found = capsys.readouterr()
+  for line in found.out.splitlines():
+    assert list(json.loads(line)) == ["inputs", "prompt", "prediction"]
+  assert found.err == (
+      f"--input={path}: line 2: found prompt 'color', which no --prompt names:"
+      " all lines are answered with one prompt\n"
+  )
+
+
+def test_inputs_that_are_cut_are_counted(tiny_run, tmp_path, capsys):
+  path = tmp_path / "in.jsonl"
+  # Each " a" is a token at least; one text has no room for the end mark.
+  lines = [{"inputs": text} for text in ("a", "a " * 200, "a " * 300)]
+  path.write_text("\n".join(map(json.dumps, lines)))
+  arguments = [f"--input={path}", f"--workdir={tiny_run}"]
+  assert run("infer", *TINY, *arguments) == 0
+  assert capsys.readouterr().err == (
+      f"--input={path}: 2 of 3 inputs were cut to the 32 tokens of"
+      " INPUTS_LENGTH\n"
+  )
+
+
+def test_a_folder_as_output_is_refused_first(tmp_path, capsys):
+  arguments = [f"--output={tmp_path}", "--input=no.jsonl"]
+  assert refused(capsys, "infer", *DEMO, *arguments) == (
+      f"--output={tmp_path}: found a folder, expected a file, or -"
+  )
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("[" * 100_000, "not JSON: nested too deeply"),
+        (
+            '{"inputs": "a", "b": [NaN]}',
+            "not JSON: found NaN, expected a finite number",
+        ),
+        (
+            '{"inputs": "a", "b": -Infinity}',
+            "not JSON: found -Infinity, expected a finite number",
+        ),
+        (
+            '{"inputs": "a", "b": 1e999}',
+            "not JSON: found 1e999, expected a finite number",
+        ),
+        (
+            '{"inputs": "a \\ud800 x"}',
+            "inputs: found '\\ud800' at 2, expected text that UTF-8 can encode",
+        ),
+    ],
+)
+def test_lines_that_cannot_be_answered(tmp_path, capsys, line, message):
+  path = tmp_path / "in.jsonl"
+  path.write_text('{"inputs": "a", "b": 1.5}\n' + line)
+  assert refused(capsys, "infer", *DEMO, f"--input={path}") == (
+      f"--input={path}: line 2: {message}"
+  )
 
 
 _FORM = "expected NAME=PATH or NAME=PATH#ROW"
@@ -124,6 +182,11 @@ _FORM = "expected NAME=PATH or NAME=PATH#ROW"
         (
             ["--prompt=a=b.npy#-1"],
             f"--prompt=a=b.npy#-1: found '-1' after #, {_FORM} with a row >= 0",
+        ),
+        (
+            [f"--prompt=a=b.npy#{'1' * 5000}"],
+            f"--prompt=a=b.npy: found 5000 digits after #, {_FORM} with a row"
+            " of at most 9 digits",
         ),
         (
             ["--prompt=a=b.npy", "--prompt=c=b.npy", "--prompt=a=d.npy#1"],

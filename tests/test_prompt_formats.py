@@ -141,6 +141,12 @@ def _npy(path):
   return (path / "a.npy").read_bytes()
 
 
+def _npy_header(size):
+  """A file of [size, 4] that ends behind its header."""
+  text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({size}, 4), }}\n"
+  return b"\x93NUMPY\x01\0" + struct.pack("<H", len(text)) + text.encode()
+
+
 @pytest.mark.parametrize(
     ("change", "line"),
     [
@@ -157,15 +163,20 @@ def _npy(path):
         (lambda b: b[:60], "EOF: reading array header, expected 118 bytes"),
         (lambda b: b[:7], "EOF: reading magic string, expected 8 bytes"),
         (lambda b: b.replace(b"(3, 4)", b"(9**9"), "Cannot parse header"),
-        (lambda b: b.replace(b"(3, 4)", b"(-3,4)"), ""),
-        (lambda b: b.replace(b"(3, 4)", b"('a', "), ""),
-        (lambda b: b.replace(b", 4), ", b", 4**40"), ""),
+        (
+            lambda b: b.replace(b"(3, 4)", b"(-3,4)"),
+            "Failed to read all data for array. Expected (-3, 4) = -12",
+        ),
+        (lambda b: b.replace(b"(3, 4)", b"('a', "), "Cannot parse header"),
+        (lambda b: b.replace(b", 4), ", b", 4**40"), "Cannot parse header"),
         (
             lambda b: b.replace(
                 b"(3, 4), }            ", b"(99999999999999, 4), }"
             ),
-            "",
+            "MemoryError: Unable to allocate 1.42 PiB for an array",
         ),
+        (lambda _: _npy_header("-" * 3000 + "1"), "RecursionError: maximum"),
+        (lambda _: _npy_header("-" * 6000 + "1"), "MemoryError"),
     ],
 )
 def test_a_damaged_npy_is_refused(tmp_path, change, line):

@@ -122,7 +122,7 @@ def read_json_lines(path: pathlib.Path) -> list[dict[str, Any]]:
   for number, line in enumerate(path.read_bytes().splitlines(), 1):
     try:
       rows.append(json.loads(line))
-    except ValueError as e:
+    except (RecursionError, ValueError) as e:
       raise UserError(f"{path}, line {number}: not JSON: {e}") from e
   return rows
 

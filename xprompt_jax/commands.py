@@ -93,6 +93,7 @@ def evaluate(
   experiment = load_experiment(config, workdir, roles=(split,))
   if prompt_file is None:
     stored_prompts.check_weights(workdir, experiment)
+  stored_prompts.warn_of_other_weights(path, experiment)
   for row, found in enumerate(experiment.evaluate(split, prompt, masks)):
     line = {
         "prompt": path,
@@ -121,6 +122,7 @@ def score(
   experiment = load_experiment(config, workdir, roles=("train",))
   if prompt_file is None:
     stored_prompts.check_weights(workdir, experiment)
+  stored_prompts.warn_of_other_weights(path, experiment)
   token_scores, piece_scores = scoring.score_table(
       prompt,
       masks,

@@ -6,9 +6,10 @@
 from collections.abc import Iterator, Sequence
 import contextlib
 import json
+import math
 import pathlib
 import sys
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 import numpy as np
 
@@ -34,6 +35,53 @@ def _open_output(name: str) -> Iterator[TextIO]:
     yield f
 
 
+def _refuse_constant(text: str) -> NoReturn:
+  raise ValueError(f"found {text}, expected a finite number")
+
+
+def _finite(text: str) -> float:
+  number = float(text)
+  if not math.isfinite(number):
+    _refuse_constant(text)
+  return number
+
+
+def _read_line(where: str, line: str) -> dict[str, Any]:
+  """One input, which can be tokenised and written again."""
+  try:
+    row = json.loads(line, parse_constant=_refuse_constant, parse_float=_finite)
+  except RecursionError as e:
+    raise UserError(f"{where}: not JSON: nested too deeply") from e
+  except ValueError as e:
+    raise UserError(f"{where}: not JSON: {e}") from e
+  if not isinstance(row, dict) or not isinstance(row.get("inputs"), str):
+    raise UserError(
+        f"{where}: found {line[:60]!r}, expected an object with a text `inputs`"
+    )
+  try:
+    row["inputs"].encode()
+  except UnicodeEncodeError as e:
+    found = row["inputs"][e.start]
+    raise UserError(
+        f"{where}: inputs: found {found!r} at {e.start}, expected text that"
+        " UTF-8 can encode"
+    ) from e
+  return row
+
+
+def _warn_of_names(lines: list[tuple[int, dict[str, Any]]], name: str) -> None:
+  """Says once that lines name prompts where there is no choice."""
+  for number, line in lines:
+    if isinstance(line.get("prompt"), str):
+      print(
+          f"--input={name}: line {number}: found prompt"
+          f" {line['prompt']!r:.60}, which no --prompt names: all lines are"
+          " answered with one prompt",
+          file=sys.stderr,
+      )
+      return
+
+
 def _read_inputs(name: str) -> list[tuple[int, dict[str, Any]]]:
   """Lines with their numbers, which start at 1; empty ones are left out."""
   try:
@@ -50,16 +98,7 @@ def _read_inputs(name: str) -> list[tuple[int, dict[str, Any]]]:
   for number, line in enumerate(text.split("\n"), 1):
     if not line.strip():
       continue
-    try:
-      row = json.loads(line)
-    except ValueError as e:
-      raise UserError(f"--input={name}: line {number}: not JSON: {e}") from e
-    if not isinstance(row, dict) or not isinstance(row.get("inputs"), str):
-      raise UserError(
-          f"--input={name}: line {number}: found {line[:60]!r}, expected an"
-          " object with a text `inputs`"
-      )
-    rows.append((number, row))
+    rows.append((number, _read_line(f"--input={name}: line {number}", line)))
   if not rows:
     raise UserError(f"--input={name}: found no lines, expected JSON lines")
   return rows
@@ -106,6 +145,8 @@ def infer(
     source: JSON lines; `-` is standard input.
     target: where predictions go; `-` is standard output.
   """
+  if target != "-" and pathlib.Path(target).is_dir():
+    raise UserError(f"--output={target}: found a folder, expected a file, or -")
   named = prompt_library.parse_named_prompts(named_prompts)
   if named:
     flag = f"--prompt={named_prompts[0]}"
@@ -116,20 +157,25 @@ def infer(
   if named:
     row_ids = _named_rows(lines, list(named), source)
     library = prompt_library.read_library(named, config)
+    paths = list(dict.fromkeys(entry.path for entry in named.values()))
   else:
+    _warn_of_names(lines, source)
     row_ids = np.zeros(len(lines), np.int64)
     prompts, masks, path = stored_prompts.load_prompts(
         config, workdir, prompt_file
     )
     library = [prompt_library.take_prompt(prompts, masks, path, row or 0)]
+    paths = [path]
   experiment = load_experiment(config, workdir, roles=())
   if not named and prompt_file is None:
     stored_prompts.check_weights(workdir, experiment)
+  for path in paths:
+    stored_prompts.warn_of_other_weights(path, experiment)
   prompt, masks, model = prompt_library.join_prompts(library, experiment.model)
   predictions = evaluation.predict_named(
       prompt,
       masks,
-      _text_split([line["inputs"] for _, line in lines], experiment),
+      _text_split([line["inputs"] for _, line in lines], experiment, source),
       row_ids,
       buckets=config.task.buckets,
       targets_length=config.task.targets_length,
@@ -144,13 +190,22 @@ def infer(
       f.write(json.dumps({**line, "prediction": prediction}) + "\n")
 
 
-def _text_split(texts: list[str], experiment: Experiment) -> CachedSplit:
+def _text_split(
+    texts: list[str], experiment: Experiment, name: str
+) -> CachedSplit:
   """Texts as a split without targets, tokenised as the cache does."""
   vocabulary = experiment.vocabulary
   most = experiment.config.task.inputs_length - 1
+  tokens = [vocabulary.encode(text) for text in texts]
+  cut = sum(len(text) > most for text in tokens)
+  if cut:
+    print(
+        f"--input={name}: {cut} of {len(texts)} inputs were cut to the"
+        f" {most + 1} tokens of INPUTS_LENGTH",
+        file=sys.stderr,
+    )
   inputs = [
-      np.array([*vocabulary.encode(t)[:most], vocabulary.eos_id], np.int32)
-      for t in texts
+      np.array([*text[:most], vocabulary.eos_id], np.int32) for text in tokens
   ]
   return CachedSplit(
       task=artifacts.INFER,

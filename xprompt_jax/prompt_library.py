@@ -22,6 +22,8 @@ from xprompt_jax.model import PromptedT5
 from xprompt_jax.types import AnyArray, PromptMasks, UserError
 
 _FORM = "NAME=PATH or NAME=PATH#ROW"
+# Python refuses to read integers of thousands of digits.
+_MAX_DIGITS = 9
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,6 +64,11 @@ def parse_named_prompts(values: Sequence[str]) -> dict[str, NamedPrompt]:
     if not (row.isascii() and row.isdigit()):
       raise UserError(
           f"{flag}: found {row!r} after #, expected {_FORM} with a row >= 0"
+      )
+    if len(row) > _MAX_DIGITS:
+      raise UserError(
+          f"--prompt={name}={path}: found {len(row)} digits after #, expected"
+          f" {_FORM} with a row of at most {_MAX_DIGITS} digits"
       )
     if name in found:
       raise UserError(

@@ -4,14 +4,58 @@
 `export` all start here.
 """
 
+from collections.abc import Iterator
 import pathlib
+import sys
 from typing import Any
 
 import numpy as np
 
 from xprompt_jax import artifacts, prompt_formats
 from xprompt_jax.experiment import Experiment, ExperimentConfig
+from xprompt_jax.prompt_formats import reading
 from xprompt_jax.types import PromptMasks, UserError
+
+
+def _notes(prompt_path: str) -> Iterator[tuple[pathlib.Path, dict[str, Any]]]:
+  """What export.json beside a prompt, or the run around it, says of it.
+
+  Yields:
+    The file, and `pruned_tokens` and `frozen_params` where it states them.
+  """
+  path = pathlib.Path(prompt_path)
+  whole = path.is_dir()
+  folder = path if whole else path.parent
+  note = folder / reading.EXPORT
+  if note.exists():
+    exported = artifacts.read_json(note)
+    if whole or exported.get("file") == path.name:
+      yield note, exported
+  if not (whole or path.name == artifacts.PROMPT):
+    return
+  # Every prompt of a run began in its tuning, whose config is whole.
+  beside = folder / artifacts.RESULT
+  note = folder.absolute().parent / artifacts.TUNE / artifacts.RESULT
+  if beside.exists() and note.exists():
+    config = artifacts.read_json(note).get("config")
+    if isinstance(config, dict) and isinstance(config.get("prompt"), dict):
+      yield note, config | config["prompt"]
+
+
+def _check_pruned_tokens(
+    path: str, config: ExperimentConfig, masks: PromptMasks
+) -> None:
+  """Refuses to hide pruned tokens that were trained in sight, or to show."""
+  pruned = int((np.asarray(masks.token_mask) == 0).sum())
+  found = config.prompt.pruned_tokens
+  for note, stated in _notes(path) if pruned else ():
+    meant = stated.get("pruned_tokens", found)
+    if meant != found:
+      raise UserError(
+          f"{path}: found PromptConfig.pruned_tokens = {found!r} and {pruned}"
+          f" pruned tokens, expected --gin.PromptConfig.pruned_tokens="
+          f'"{meant!r:.60}", as {note} says'
+      )
 
 
 def read_prompts(
@@ -21,20 +65,24 @@ def read_prompts(
 
   Args:
     path: what `prompt_formats.read_table` reads.
-    config: H comes from here, and K where the file has no piece masks.
+    config: H comes from here, K where the file has no piece masks, and what
+      pruned tokens are.
 
   Returns:
     The prompt [R, P, H], unmasked, and its masks; ones where the file has
     none.
 
   Raises:
-    UserError: a file that cannot be read, or whose masks fit no prompt of it.
+    UserError: a file that cannot be read, or whose masks fit no prompt of it,
+      or pruned tokens that were not meant to be treated as the config says.
   """
-  return prompt_formats.read_table(
+  prompt, masks = prompt_formats.read_table(
       path,
       embed_dim=config.model.emb_dim,
       num_pieces=config.prompt.num_pieces,
   )
+  _check_pruned_tokens(path, config, masks)
+  return prompt, masks
 
 
 def load_prompts(
@@ -100,3 +148,23 @@ def check_weights(workdir: pathlib.Path, experiment: Experiment) -> None:
   run = artifacts.read_json(path)
   facts = weights_facts(experiment)
   artifacts.check_config(path, {name: run.get(name) for name in facts}, facts)
+
+
+def warn_of_other_weights(prompt_path: str, experiment: Experiment) -> None:
+  """Says on stderr if a prompt file was trained with other frozen weights.
+
+  It may be used with them on purpose, so nothing is refused.
+
+  Args:
+    prompt_path: what `read_prompts` has read.
+    experiment: what is loaded.
+  """
+  found = experiment.fingerprint
+  for note, stated in _notes(prompt_path):
+    meant = stated.get("frozen_params", found)
+    if meant != found:
+      print(
+          f"{prompt_path}: found frozen weights {found:.12}, expected"
+          f" {meant!s:.12} by {note}: answers may be others",
+          file=sys.stderr,
+      )

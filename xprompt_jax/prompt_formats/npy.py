@@ -37,11 +37,15 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
   except (
       MemoryError,
       OverflowError,
+      RecursionError,
       SyntaxError,
       TypeError,
       ValueError,
   ) as e:
     message = " ".join(str(e).split())
+    # Python's parser, run over the header, may give up without a word.
+    if isinstance(e, (MemoryError, RecursionError)):
+      message = f"{type(e).__name__}: {message}".removesuffix(": ")
     raise UserError(f"{path}: not a whole .npy file: {message}") from e
   if rest:
     raise UserError(
