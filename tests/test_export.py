@@ -252,7 +252,18 @@ def test_requests_that_are_refused(tiny_run, tmp_path, capsys):
           command(
               tiny_run, out, "peft", "--gin.PromptConfig.pruned_tokens='ignore'"
           ),
-          "--format=peft: found PromptConfig.pruned_tokens = 'ignore' and 2"
+          "PromptConfig.pruned_tokens: found 'ignore', expected 'zero', which"
+          f" the run of {tiny_run}/rewind/prompt.safetensors was made with",
+      ),
+      (
+          command(
+              tiny_run,
+              out,
+              "peft",
+              "--gin.PromptConfig.pruned_tokens='ignore'",
+              f"--gin.PROMPT_FILE='{tmp_path}/none.safetensors'",
+          ),
+          "--format=peft: found PromptConfig.pruned_tokens = 'ignore' and 4"
           " pruned tokens, which peft cannot hide from attention; expected"
           " safetensors or compact, which keep masks, or"
           " --remove_pruned_tokens",

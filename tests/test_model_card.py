@@ -1,7 +1,6 @@
 """The text beside an export, the words near a prompt, and a run's records."""
 
 import dataclasses
-import json
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +8,7 @@ import pytest
 
 from tests import tiny_experiment
 from xprompt_jax import artifacts, prompt_formats
-from xprompt_jax.export import exporting, load_snippets, model_card, run_records
+from xprompt_jax.export import exporting, markdown, model_card, run_records
 from xprompt_jax.export.nearest_words import nearest_words
 from xprompt_jax.prompt_formats import peft
 from xprompt_jax.types import PromptMasks
@@ -80,7 +79,7 @@ def test_nearest_words_in_parts(monkeypatch):
     ],
 )
 def test_text_that_does_nothing_in_markdown(text, shown):
-  assert model_card.escape(text) == shown
+  assert markdown.escape(text) == shown
 
 
 def a_prompt(**fields):
@@ -114,15 +113,13 @@ tags:
 - t5
 - soft-prompt
 - prompt-tuning
-- xprompt
 ---
 
 # Soft prompt for a frozen T5
 
 A soft prompt of 2 tokens x 12 numbers to put in front of the embedded inputs of\
- a frozen T5 encoder. Each token is cut into 2 pieces; tokens and pieces that\
- did harm were pruned and the rest was trained again (XPrompt, Ma et al. 2022,\
- arXiv 2210.04457). Pruned entries are zero.
+ a frozen T5 encoder. Its masks prune 1 of 2 tokens, and 3 of 4 pieces. Pruned entries\
+ are zero.
 
 ## Load it
 
@@ -142,15 +139,13 @@ With xprompt-jax, and the gin file of the model and the task:
 
     t5x eval --gin_file=RECIPE.gin --gin.PROMPT_FILE="'.'"
 
-## Which ticket
+## What is kept
 
-From some/p.npy: prompts of 2 tokens in 2 pieces each. Compression is the share\
- of the units then kept that was pruned.
+From some/p.npy: prompts of 2 tokens in 2 pieces each.
 
-| row | seed | token compression | piece compression | kept tokens | kept\
- pieces | trained numbers |
-| --- | --- | --- | --- | --- | --- | --- |
-| 0 | - | - | - | 1 | 1 | 6 |
+| row | kept tokens | kept pieces | kept numbers |
+| --- | --- | --- | --- |
+| 0 | 1 | 1 | 6 |
 
 ## Scores
 
@@ -268,44 +263,69 @@ def test_the_base_model(tmp_path, base, on_hub, front, code):
   )
 
 
-def test_every_format_says_how_it_is_loaded():
-  for name in exporting.FORMATS:
-    text = load_snippets.section(
-        name, base="b", revision=None, dtype="bfloat16", length=7, embed_dim=12
-    )
-    assert text.startswith("## Load it\n\n")
-    code = text.partition("```python\n")[2].partition("```")[0]
-    compile(code, name, "exec")
-    assert ("t5 = t5.bfloat16()" in code) == (name == "peft")
-    assert ("7" in text) == (name != "peft")
+def test_the_card_names_folders_by_their_whole_path(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  experiment = tiny_experiment.make_experiment(tmp_path)
+  (tmp_path / "T5X").mkdir()
+  config = dataclasses.replace(experiment.config, checkpoint="T5X")
+  experiment = dataclasses.replace(experiment, config=config)
+  card = model_card.card(experiment, a_prompt(), {})
+  assert f"\n| checkpoint | {markdown.escape(tmp_path / 'T5X')} |\n" in card
 
 
-# The base model of a config
+def test_what_masks_say_without_a_run(tmp_path):
+  # One of 3 tokens was left out of the file.
+  made = a_prompt(
+      removed=1,
+      positions=(0, 2),
+      scores=({"token_scores": np.array([3.0, 2.0, 1.0])},),
+  )
+  card = write_card(tmp_path, made)
+  assert "Its masks prune 2 of 3 tokens, and 5 of 6 pieces." in card
+  assert "Importance is as the file states it.\n" in card
+  assert "| 0 | 1 of 2 | 3 | e" in card
+  for story in ("did harm", "XPrompt", "xprompt\n", "training examples"):
+    assert story not in card.partition("With xprompt-jax")[0]
+    assert story not in card.partition("## Which")[2]
+
+
+def test_the_card_takes_the_runs_own_settings(finished, tmp_path):
+  experiment, _ = finished
+  path = str(experiment.workdir / "rewind" / artifacts.PROMPT)
+  record = run_records.read_record(path, 2)
+  task = {**record.config["task"], "inputs_length": 77, "targets_length": 5}
+  config = {**record.config, "task": task, "frozen_dtype": "bfloat16"}
+  record = dataclasses.replace(record, config=config)
+  card = write_card(tmp_path, a_prompt(record=record, output_format="peft"))
+  for line in ("max_length=77", "max_new_tokens=5", "t5.bfloat16().float()"):
+    assert line in card
+  assert "tokens and pieces that did harm were pruned" in card
+  assert "mean over the training examples" not in card
 
 
 @pytest.mark.parametrize(
-    ("checkpoint", "name", "revision", "on_hub"),
+    ("stage", "text"),
     [
-        ("bundled", None, None, False),
-        ("random:3", None, None, False),
-        ("gs://bucket/t5", None, None, False),
-        ("google/t5-xl-lm-adapt", "google/t5-xl-lm-adapt", None, True),
-        ("t5-small@v1", "t5-small", "v1", True),
-        ("HF", "HF", None, False),
-        ("T5X", None, None, False),
+        (
+            "tune",
+            "The checkpoint was chosen on validation, so validation favours"
+            " it. Test was looked at once, at the end.",
+        ),
+        (
+            "search_piece",
+            "Each ticket's checkpoint was chosen on validation, and so was"
+            " each seed's winner among 8 tickets: validation favours what it"
+            " chose. This file holds the losers too.",
+        ),
     ],
 )
-def test_the_adapter_names_what_transformers_can_load(
-    tmp_path, monkeypatch, checkpoint, name, revision, on_hub
-):
-  monkeypatch.chdir(tmp_path)
-  for folder, config in (("HF", {"model_type": "t5"}), ("T5X", {})):
-    (tmp_path / folder).mkdir()
-    (tmp_path / folder / "config.json").write_text(json.dumps(config))
-  made = dataclasses.replace(tiny_experiment.CONFIG, checkpoint=checkpoint)
-  base, hub = exporting.base_model(made)
-  assert (base.name, base.revision, hub) == (name, revision, on_hub)
-  assert (base.num_layers, base.num_heads) == (2, 3)
+def test_what_validation_chose(finished, tmp_path, stage, text):
+  experiment, _ = finished
+  path = experiment.workdir / stage / artifacts.PROMPT
+  rows = len(prompt_formats.read_prompt(path, 12)["prompt"])
+  record = run_records.read_record(str(path), rows)
+  assert record.stage == stage
+  assert text in write_card(tmp_path, a_prompt(record=record))
 
 
 def test_the_card_of_a_run(finished, tmp_path):
@@ -361,6 +381,6 @@ def test_the_card_of_a_run_that_has_not_ended(finished, tmp_path):
   record = dataclasses.replace(record, rows=rows, tickets_tried=None)
   card = write_card(tmp_path, a_prompt(record=record))
   assert (
-      "were chosen on validation, so validation favours them. There is no"
-      " result on data that had no part in the choice."
+      "The checkpoint was chosen on validation, so validation favours it. There"
+      " is no result on data that had no part in the choice."
   ) in card

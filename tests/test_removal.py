@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors import numpy as safetensors_numpy
 
 from tests import examples, tiny_experiment
-from xprompt_jax import prompt_formats
+from xprompt_jax import artifacts, prompt_formats
 from xprompt_jax.export import exporting, removal
 from xprompt_jax.types import PromptMasks, UserError
 
@@ -115,6 +116,65 @@ def test_removed_tokens_leave_a_shorter_prompt_and_a_measure(
   before, after = (line["validation"][k]["score"] for k in ("before", "after"))
   assert f"\n| score | {before:.2f} | {after:.2f} |\n" in card
   assert f"by at most {line['logits']['max_abs']:.3g}, by" in card
+
+
+def test_scores_stay_with_the_tokens_that_stay(tmp_path):
+  experiment = tiny_experiment.make_experiment(tmp_path)
+  prompt, masks = pruned()
+  path = tmp_path / "scored.safetensors"
+  arrays = {
+      "prompt": prompt[0],
+      "token_mask": masks.token_mask[0],
+      "piece_mask": masks.piece_mask[0],
+      "token_scores": np.array([10, 11, 12, 13, 14], np.float32),
+      "piece_scores": np.arange(20, dtype=np.float32).reshape(5, K),
+  }
+  safetensors_numpy.save_file(arrays, path)
+  made = make(experiment, (prompt, masks, str(path)), "safetensors")
+  exporting.write_export(experiment, made, tmp_path / "out")
+  found = safetensors_numpy.load_file(tmp_path / "out" / "prompt.safetensors")
+  assert found["token_scores"].tolist() == [10, 12, 14]
+  assert found["piece_scores"].tolist() == [
+      [0, 1, 2, 3],
+      [8, 9, 10, 11],
+      [16, 17, 18, 19],
+  ]
+  card = (tmp_path / "out" / "README.md").read_text()
+  table = card.partition("## Kept tokens")[2].partition("## Frozen")[0]
+  lines = [x.rpartition(" | ")[0] for x in table.splitlines() if "|" in x]
+  assert lines[2:] == [
+      "| 0 | 4 of 4 | 10",
+      "| 2 | 3 of 4 | 12",
+      "| 4 | 4 of 4 | 14",
+  ]
+
+
+def test_a_runs_prompt_is_measured_on_its_own_validation(finished):
+  experiment, _ = finished
+  path = str(experiment.workdir / "rewind" / artifacts.PROMPT)
+  source = (*pruned(rows=2), path)
+  own, other = (
+      experiment.splits[name].fingerprint for name in ("validation", "test")
+  )
+  splits = {"validation": experiment.splits["test"]}
+  task = dataclasses.replace(experiment.config.task, name="other")
+  config = dataclasses.replace(experiment.config, task=task)
+  for fields, line in (
+      (
+          {"config": config},
+          "--remove_pruned_tokens: found task 'other', expected 'tiny', that"
+          f" of the run of {path}",
+      ),
+      (
+          {"splits": splits},
+          f"--remove_pruned_tokens: found a validation split of sha256 {other},"
+          f" expected {own}, that of the run of {path}",
+      ),
+  ):
+    with pytest.raises(UserError) as refusal:
+      make(dataclasses.replace(experiment, **fields), source)
+    assert str(refusal.value) == line
+  assert make(experiment, source).change is not None
 
 
 def test_nothing_is_removed_where_nothing_is_pruned(tmp_path):

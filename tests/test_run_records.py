@@ -18,6 +18,7 @@ def test_a_run_records_what_stands_in_the_card(finished):
   experiment, summary = finished
   path, record = record_of(experiment, "rewind")
   xprompt = summary["methods"][-1]["rows"]
+  assert record.stage == "rewind"
   assert list(record.rows) == xprompt
   assert [row["seed"] for row in record.rows] == [3, 8]
   assert all("test" in row and "validation" in row for row in record.rows)

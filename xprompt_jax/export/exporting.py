@@ -29,7 +29,12 @@ from xprompt_jax.experiment import (
     ExperimentConfig,
     load_experiment,
 )
-from xprompt_jax.export import model_card, removal, run_records
+from xprompt_jax.export import (
+    load_snippets,
+    model_card,
+    removal,
+    run_records,
+)
 from xprompt_jax.export.model_card import Export
 from xprompt_jax.prompt_formats import (
     compact,
@@ -112,7 +117,9 @@ def base_model(config: ExperimentConfig) -> tuple[peft.BaseModel, bool]:
   if name.startswith(("random:", "gs://")) or name == "bundled":
     name = ""
   elif pathlib.Path(name).exists():
-    name = name if checkpoints.huggingface_folder(name) else ""
+    known = checkpoints.huggingface_folder(name) is not None
+    # A relative path would look like a hub id.
+    name = load_snippets.absolute(name) if known else ""
   else:
     on_hub = True
     name, _, revision = name.partition("@")
@@ -298,9 +305,11 @@ def make_export(
     What `write_export` writes.
 
   Raises:
-    UserError: every token is pruned, or a result file is damaged.
+    UserError: every token is pruned, a result file is damaged, or the run's
+      settings or validation split are others.
   """
   record = run_records.read_record(path, len(prompt))
+  run_records.check_pruned_tokens(record, experiment.config, path)
   embed_dim = prompt.shape[2]
   taken = masks_lib.take_rows(masks, np.array(rows))
   dense = _masked(prompt[list(rows)], taken)
@@ -310,6 +319,7 @@ def make_export(
     shorter = removal.without_pruned_tokens(dense, taken, path)
     removed = dense.shape[1] - shorter[0].shape[1]
     if removed:
+      run_records.check_validation(record, experiment, path)
       change = removal.measure(experiment, (dense, taken), shorter)
       kept = np.flatnonzero(np.asarray(taken.token_mask)[0])
       positions = tuple(kept.tolist())
@@ -365,6 +375,8 @@ def export(
   if row is None and output_format == "compact":
     rows = tuple(range(len(prompt)))
   stored_prompts.check_row(rows[0], path, len(prompt))
+  record = run_records.read_record(path, len(prompt))
+  run_records.check_pruned_tokens(record, config, path)
   taken = masks_lib.take_rows(masks, np.array(rows))
   if not remove_pruned_tokens:
     _check_ignored(config, output_format, taken)
@@ -373,6 +385,7 @@ def export(
   experiment = load_experiment(config, workdir, roles=roles)
   if prompt_file is None:
     stored_prompts.check_weights(workdir, experiment)
+  stored_prompts.warn_of_other_weights(path, experiment)
   made = make_export(
       experiment,
       prompt,

@@ -5,6 +5,7 @@ where the card lies.
 """
 
 import json
+import pathlib
 
 _UNKNOWN_BASE = "FOLDER-OR-HUB-ID-OF-THE-T5"
 
@@ -18,14 +19,20 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 base = {base}
 tokenizer = AutoTokenizer.from_pretrained(base{revision})
 t5 = AutoModelForSeq2SeqLM.from_pretrained(base{revision})
-t5 = t5.{dtype}()  # What the prompt was trained with.
+t5 = {t5}  # As the prompt's own T5 was rounded.
 model = PeftModel.from_pretrained(t5, ".").eval()
 
-inputs = tokenizer(["TEXT"], return_tensors="pt", padding=True)
+inputs = tokenizer(
+    ["TEXT"],
+    return_tensors="pt",
+    padding=True,
+    truncation=True,
+    max_length={inputs_length},
+)
 ids = model.generate(
     input_ids=inputs["input_ids"],
     attention_mask=inputs["attention_mask"],
-    max_new_tokens=16,
+    max_new_tokens={targets_length},
 )
 print(tokenizer.batch_decode(ids, skip_special_tokens=True))
 ```
@@ -73,7 +80,12 @@ template = SoftTemplate(
 state = torch.load("soft_embeds.pt", weights_only=True)
 # The template's state dict also names the model's own embedding.
 template.load_state_dict(state, strict=False)
-```"""
+```
+
+OpenPrompt's T5 wrappers put a sentinel where the mask is and start the decoder
+with it. Behind this template the T5 is another model than the one the prompt was
+tuned in. The same logits come from `soft_embeds` in front of the embedded text as
+`inputs_embeds`, with ones in front of the attention mask."""
 
 _COMPACT = """\
 With this program's reader: masked prompts [R, {length}, {width}] and masks.
@@ -94,12 +106,35 @@ _TEXTS = {
 }
 
 
+_TOKENIZER = """
+
+A folder that `t5x import` made has no tokenizer, and transformers invents one:
+copy `spiece.model` and the tokenizer's files of the released model into it."""
+
+
+def absolute(checkpoint: str) -> str:
+  """CHECKPOINT as it is, a folder or file of this disk by its whole path."""
+  if checkpoint == "bundled" or checkpoint.startswith(("random:", "gs://")):
+    return checkpoint
+  path = pathlib.Path(checkpoint)
+  return str(path.resolve()) if path.exists() else checkpoint
+
+
+def _rounded(kept: str, computed: str) -> str:
+  """Code that rounds weights to what they are kept in, then computed in."""
+  if computed == "bfloat16":
+    return "t5.bfloat16()"
+  return "t5.bfloat16().float()" if kept == "bfloat16" else "t5.float()"
+
+
 def section(
     output_format: str,
     *,
     base: str | None,
     revision: str | None,
-    dtype: str,
+    on_hub: bool,
+    dtypes: tuple[str, str],
+    lengths: tuple[int, int],
     length: int,
     embed_dim: int,
 ) -> str:
@@ -110,7 +145,10 @@ def section(
     base: the frozen T5 as transformers can load it, a hub id or a folder; None
       if it cannot.
     revision: of the hub id, or None.
-    dtype: what the T5 was computed in, `float32` or `bfloat16`.
+    on_hub: whether that is a hub id.
+    dtypes: what the T5's weights are kept in and what it computes in, each
+      `float32` or `bfloat16`.
+    lengths: tokens of an input and of an output at most, EOS included.
     length: P.
     embed_dim: H.
 
@@ -120,10 +158,14 @@ def section(
   text = _TEXTS[output_format].format(
       base=json.dumps(base or _UNKNOWN_BASE),
       revision=f", revision={json.dumps(revision)}" if revision else "",
-      dtype="float" if dtype == "float32" else dtype,
+      t5=_rounded(*dtypes),
+      inputs_length=lengths[0],
+      targets_length=lengths[1],
       length=length,
       width=embed_dim,
   )
+  if output_format == "peft" and not on_hub:
+    text += _TOKENIZER
   if output_format == "peft" and base is None:
     text += (
         "\n\nThe frozen model is not one that transformers can load: `t5x"

@@ -5,7 +5,7 @@ was kept of it, and how to load it (`load_snippets.py`). The same export gives
 the same text.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 import json
 from typing import Any
@@ -14,7 +14,8 @@ import numpy as np
 
 from xprompt_jax import masks as masks_lib
 from xprompt_jax.experiment import Experiment
-from xprompt_jax.export import load_snippets
+from xprompt_jax.export import load_snippets, record_text
+from xprompt_jax.export.markdown import escape, number, table
 from xprompt_jax.export.nearest_words import nearest_words
 from xprompt_jax.export.removal import Change
 from xprompt_jax.export.run_records import Record
@@ -22,9 +23,6 @@ from xprompt_jax.prompt_formats.peft import BaseModel
 from xprompt_jax.types import PromptMasks
 
 FILE = "README.md"
-_SHORT = 12  # Digits shown of a sha256.
-_SPECIAL = frozenset("\\`*_[]<>|~&#$")
-_ROLES = ("train", "validation", "test")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,6 +59,11 @@ class Export:
   on_hub: bool
 
   @property
+  def source_length(self) -> int:
+    """P of the source."""
+    return len(self.positions) + (self.removed or 0)
+
+  @property
   def tickets(self) -> list[dict[str, Any]]:
     """A line for each row: its ticket where it is known, and its sizes."""
     width = self.prompt.shape[2]
@@ -84,32 +87,8 @@ class Export:
     ]
 
 
-def escape(text: object) -> str:
-  """Any text as one line of Markdown that shows it and does nothing else."""
-  shown = []
-  for character in str(text):
-    if character in _SPECIAL:
-      shown.append("\\" + character)
-    elif character.isprintable():
-      shown.append(character)
-    else:
-      shown.append(f"U+{ord(character):04X}")
-  return "".join(shown)
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-  """A Markdown table; cells are escaped, None is a dash."""
-
-  def line(cells: Sequence[object]) -> str:
-    shown = ("-" if cell is None else escape(cell) for cell in cells)
-    return f"| {' | '.join(shown)} |"
-
-  rule = f"| {' | '.join('---' for _ in header)} |"
-  return "\n".join([line(header), rule, *map(line, rows)])
-
-
-def _number(value: object) -> str:
-  return f"{value:.2f}" if isinstance(value, float) else str(value)
+def _pruned(export: Export) -> bool:
+  return not np.asarray(export.masks.piece_mask).all() or bool(export.removed)
 
 
 def _front_matter(export: Export) -> str:
@@ -122,11 +101,25 @@ def _front_matter(export: Export) -> str:
     lines.append(f"base_model: {json.dumps(export.base.name)}")
   task = export.record.config["task"]["name"] if export.record else None
   tags = ["t5", "soft-prompt", "prompt-tuning"]
-  pruned = not np.asarray(export.masks.piece_mask).all() or export.removed
-  tags += ["xprompt"] if pruned else []
+  # How somebody else's file came to be pruned is not known.
+  tags += ["xprompt"] if _pruned(export) and export.record else []
   tags += [json.dumps(task)] if task else []
   lines += ["tags:", *(f"- {tag}" for tag in tags)]
   return "\n".join(["---", *lines, "---"])
+
+
+def _masks_alone(export: Export) -> str:
+  """What masks say of themselves, where no run tells how they came to be."""
+  tokens = export.source_length * len(export.rows)
+  pieces = tokens * export.masks.piece_mask.shape[2]
+  tickets = export.tickets
+  lost_tokens = tokens - sum(t["kept_tokens"] for t in tickets)
+  lost_pieces = pieces - sum(t["kept_pieces"] for t in tickets)
+  whose = "Its" if len(tickets) == 1 else "Their"
+  return (
+      f" {whose} masks prune {lost_tokens} of {tokens} tokens, and"
+      f" {lost_pieces} of {pieces} pieces. Pruned entries are zero."
+  )
 
 
 def _introduction(export: Export, pruned_tokens: str) -> str:
@@ -140,7 +133,9 @@ def _introduction(export: Export, pruned_tokens: str) -> str:
       f"# Soft prompt for {name}\n\n{many} of {length} tokens x {width} numbers"
       " to put in front of the embedded inputs of a frozen T5 encoder."
   )
-  if not np.asarray(export.masks.piece_mask).all() or export.removed:
+  if record is None and _pruned(export):
+    text += _masks_alone(export)
+  elif _pruned(export):
     text += (
         f" Each token is cut into {pieces} pieces; tokens and pieces that did"
         " harm were pruned and the rest was trained again (XPrompt, Ma et al."
@@ -164,14 +159,21 @@ def _tickets(export: Export) -> str:
       ("kept pieces", "kept_pieces"),
       ("trained numbers", "tunable_parameters"),
   ]
+  if export.record is None:
+    sizes = (*columns[4:6], ("kept numbers", "tunable_parameters"))
+    columns = [columns[0], *sizes]
   rows = [[t.get(key) for _, key in columns] for t in export.tickets]
-  table = _table([title for title, _ in columns], rows)
-  length = len(export.positions) + (export.removed or 0)
+  shown = table([title for title, _ in columns], rows)
   pieces = export.masks.piece_mask.shape[2]
+  source = (
+      f"From {escape(export.source)}: prompts of {export.source_length} tokens"
+      f" in {pieces} pieces each."
+  )
+  if export.record is None:
+    return f"## What is kept\n\n{source}\n\n{shown}"
   return (
-      f"## Which ticket\n\nFrom {escape(export.source)}: prompts of"
-      f" {length} tokens in {pieces} pieces each. Compression is the share of"
-      f" the units then kept that was pruned.\n\n{table}"
+      f"## Which ticket\n\n{source} Compression is the share of the units then"
+      f" kept that was pruned.\n\n{shown}"
   )
 
 
@@ -193,63 +195,17 @@ def _scores(export: Export) -> str:
                 role,
                 record.num_examples.get(role),
                 metric,
-                _number(value),
+                number(value),
             ]
         )
-  table = _table(["row", "seed", "split", "examples", "metric", "value"], lines)
-  tried = record.tickets_tried
-  among = f" among {tried} tickets" if tried else ""
+  shown = table(["row", "seed", "split", "examples", "metric", "value"], lines)
   text = (
       "## Scores\n\nAs the run recorded them; `score` is the mean of the"
-      f" task's metrics.\n\n{table}\n\nThe checkpoint and the ticket were"
-      f" chosen on validation{among}, so validation favours them."
+      f" task's metrics.\n\n{shown}\n\n{record_text.choice(record)}"
   )
   if any("test" in ticket for ticket in export.tickets):
     return f"{text} Test was looked at once, at the end."
   return f"{text} There is no result on data that had no part in the choice."
-
-
-def _settings(values: Mapping[str, Any]) -> list[tuple[str, object]]:
-  """Fields of a config for a table, those that are not set left out."""
-  return [
-      (name.replace("_", " "), json.dumps(v) if isinstance(v, list) else v)
-      for name, v in values.items()
-      if v not in (None, [], ())
-  ]
-
-
-def _recipe(record: Record) -> str:
-  config = record.config
-  rows = [
-      *((f"prompt: {k}", v) for k, v in _settings(config["prompt"])),
-      *((f"Adafactor: {k}", v) for k, v in _settings(config["optimizer"])),
-      *((f"training: {k}", v) for k, v in _settings(config["train"])),
-      *((f"search: {k}", v) for k, v in _settings(record.search)),
-      ("seeds of the run", json.dumps(config["seeds"])),
-  ]
-  return f"## Recipe\n\n{_table(['setting', 'value'], rows)}"
-
-
-def _data(record: Record) -> str:
-  task = record.config["task"]
-  prints = {**record.config["splits"], "test": record.test_fingerprint}
-  names = {role: task.get(f"{role}_split") for role in _ROLES}
-  rows = [
-      [
-          role,
-          names[role],
-          record.num_examples.get(role),
-          (prints.get(role) or "")[:_SHORT] or None,
-      ]
-      for role in _ROLES
-      if prints.get(role)
-  ]
-  table = _table(["role", "split", "examples", "sha256"], rows)
-  return (
-      f"## Data\n\nTask {escape(task['name'])}, inputs of at most"
-      f" {task['inputs_length']} tokens, targets of at most"
-      f" {task['targets_length']}.\n\n{table}"
-  )
 
 
 def _removal(export: Export) -> str:
@@ -257,14 +213,14 @@ def _removal(export: Export) -> str:
     return "## Pruned tokens\n\nNo token was pruned, so nothing was removed."
   change = export.change
   rows = [
-      (name, _number(value), _number(change.after[name]))
+      (name, number(value), number(change.after[name]))
       for name, value in change.before.items()
   ]
-  table = _table(["validation", "before", "after"], rows)
+  shown = table(["validation", "before", "after"], rows)
   return (
       f"## Pruned tokens\n\n{export.removed} pruned tokens were removed. That"
       " moves the others closer to the input, so it is not the prompt that"
-      f" was scored above.\n\n{table}\n\nLogits of the validation targets"
+      f" was scored above.\n\n{shown}\n\nLogits of the validation targets"
       f" changed by at most {change.max_abs:.3g}, by {change.mean_abs:.3g} on"
       " average."
   )
@@ -299,7 +255,7 @@ def _kept_tokens(
   header = ["position", "kept pieces", "nearest words (cosine)"]
   if scores is not None:
     header.insert(2, "importance")
-  return f"{title}\n\n{_table(header, rows)}"
+  return f"{title}\n\n{table(header, rows)}"
 
 
 def _all_kept_tokens(experiment: Experiment, export: Export) -> str:
@@ -309,7 +265,9 @@ def _all_kept_tokens(experiment: Experiment, export: Export) -> str:
       " embeddings have the largest cosine with the token; a hint, not a"
       " meaning."
   )
-  if any(export.scores):
+  if any(export.scores) and export.record is None:
+    text += " Importance is as the file states it."
+  elif any(export.scores):
     text += (
         " Importance is the mean over the training examples of |dL/dmask| of"
         " the tuned prompt, before anything was pruned."
@@ -326,12 +284,12 @@ def _model(experiment: Experiment, export: Export) -> str:
   config = experiment.config
   sizes = dataclasses.asdict(config.model)
   rows = [
-      ("checkpoint", config.checkpoint),
+      ("checkpoint", load_snippets.absolute(config.checkpoint)),
       ("weights kept in", config.frozen_dtype),
       ("sha256 of the weights", experiment.fingerprint),
-      *_settings(sizes),
+      *record_text.settings(sizes),
   ]
-  text = f"## Frozen model\n\n{_table(['', ''], rows)}"
+  text = f"## Frozen model\n\n{table(['', ''], rows)}"
   record = export.record
   trained_on = record.config.get("frozen_params") if record else None
   if trained_on not in (None, experiment.fingerprint):
@@ -341,6 +299,22 @@ def _model(experiment: Experiment, export: Export) -> str:
         " above."
     )
   return text
+
+
+def _dtypes(experiment: Experiment, export: Export) -> tuple[str, str]:
+  """What the run's T5 was kept and computed in, else the config's."""
+  kept, computed = experiment.config.frozen_dtype, experiment.config.model.dtype
+  if export.record:
+    config = export.record.config
+    kept, computed = config["frozen_dtype"], config["model"]["dtype"]
+  return kept or "float32", computed
+
+
+def _lengths(experiment: Experiment, export: Export) -> tuple[int, int]:
+  """T and L at most of the run's task, else of the config's."""
+  task = dataclasses.asdict(experiment.config.task)
+  task = export.record.config["task"] if export.record else task
+  return task["inputs_length"], task["targets_length"]
 
 
 def card(
@@ -365,16 +339,22 @@ def card(
           export.output_format,
           base=export.base.name,
           revision=export.base.revision,
-          dtype=experiment.config.model.dtype,
+          on_hub=export.on_hub,
+          dtypes=_dtypes(experiment, export),
+          lengths=_lengths(experiment, export),
           length=export.prompt.shape[1],
           embed_dim=export.prompt.shape[2],
       ),
       _tickets(export),
       _scores(export),
-      *([_recipe(record), _data(record)] if record else []),
+      *(
+          [record_text.recipe(record), record_text.data(record)]
+          if record
+          else []
+      ),
       *([_removal(export)] if export.removed is not None else []),
       _all_kept_tokens(experiment, export),
       _model(experiment, export),
-      f"## Versions\n\n{_table(['package', 'version'], used.items())}",
+      f"## Versions\n\n{table(['package', 'version'], used.items())}",
   ]
   return "\n\n".join(parts) + "\n"

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from xprompt_jax import artifacts
+from xprompt_jax.experiment import Experiment, ExperimentConfig
+from xprompt_jax.types import UserError
 
 _RATIOS = ("token_ratio", "piece_ratio")
 
@@ -21,6 +23,7 @@ class Record:
   """What stands in the result files around a prompt file.
 
   Attributes:
+    stage: the name of the folder that holds the file.
     rows: a line for each of the R tickets of the file: `seed`, the ratios,
       sizes, `validation`, and `test` where the run has it.
     config: every setting that decides the result, with fingerprints.
@@ -31,6 +34,7 @@ class Record:
     versions: of the packages that computed.
   """
 
+  stage: str
   rows: tuple[Mapping[str, Any], ...]
   config: Mapping[str, Any]
   search: Mapping[str, Any]
@@ -94,6 +98,7 @@ def read_record(prompt_path: str, num_rows: int) -> Record | None:
   if not config:
     return None
   return Record(
+      stage=folder.name,
       rows=tuple(_with_test(row, summary) for row in rows),
       config=config,
       search=whole.get("search", {}),
@@ -102,6 +107,41 @@ def read_record(prompt_path: str, num_rows: int) -> Record | None:
       tickets_tried=summary.get("tickets_tried"),
       versions=_json(root / artifacts.RUN).get("versions", {}),
   )
+
+
+def check_pruned_tokens(
+    record: Record | None, config: ExperimentConfig, path: str
+) -> None:
+  """Refuses to speak of pruned tokens otherwise than the run treated them."""
+  found = config.prompt.pruned_tokens
+  expected = record.config["prompt"]["pruned_tokens"] if record else found
+  if found != expected:
+    raise UserError(
+        f"PromptConfig.pruned_tokens: found {found!r}, expected {expected!r},"
+        f" which the run of {path} was made with"
+    )
+
+
+def check_validation(
+    record: Record | None, experiment: Experiment, path: str
+) -> None:
+  """Refuses to measure a run's prompt on what is not its own validation."""
+  if record is None:
+    return
+  whose = f"that of the run of {path}"
+  found, expected = experiment.config.task.name, record.config["task"]["name"]
+  if found != expected:
+    raise UserError(
+        f"--remove_pruned_tokens: found task {found!r}, expected {expected!r},"
+        f" {whose}"
+    )
+  found = experiment.splits["validation"].fingerprint
+  expected = record.config["splits"].get("validation")
+  if found != expected:
+    raise UserError(
+        f"--remove_pruned_tokens: found a validation split of sha256 {found},"
+        f" expected {expected}, {whose}"
+    )
 
 
 def _scores_of(

@@ -1,0 +1,78 @@
+"""What a run's record says in the model card, as Markdown.
+
+`run_records.py` reads the record; `model_card.py` puts the card together.
+"""
+
+from collections.abc import Mapping
+import json
+from typing import Any
+
+from xprompt_jax import artifacts
+from xprompt_jax.export.markdown import escape, table
+from xprompt_jax.export.run_records import Record
+
+_SHORT = 12  # Digits shown of a sha256.
+_ROLES = ("train", "validation", "test")
+
+
+def choice(record: Record) -> str:
+  """What validation chose of the file's prompts."""
+  tried = record.tickets_tried
+  among = f" among {tried} tickets" if tried else ""
+  if record.stage == artifacts.TUNE:
+    return "The checkpoint was chosen on validation, so validation favours it."
+  if record.stage == artifacts.REWIND:
+    return (
+        f"The checkpoint and the ticket were chosen on validation{among}, so"
+        " validation favours them."
+    )
+  return (
+      "Each ticket's checkpoint was chosen on validation, and so was each"
+      f" seed's winner{among}: validation favours what it chose. This file"
+      " holds the losers too."
+  )
+
+
+def settings(values: Mapping[str, Any]) -> list[tuple[str, object]]:
+  """Fields of a config for a table, those that are not set left out."""
+  return [
+      (name.replace("_", " "), json.dumps(v) if isinstance(v, list) else v)
+      for name, v in values.items()
+      if v not in (None, [], ())
+  ]
+
+
+def recipe(record: Record) -> str:
+  """The card's section on settings."""
+  config = record.config
+  rows = [
+      *((f"prompt: {k}", v) for k, v in settings(config["prompt"])),
+      *((f"Adafactor: {k}", v) for k, v in settings(config["optimizer"])),
+      *((f"training: {k}", v) for k, v in settings(config["train"])),
+      *((f"search: {k}", v) for k, v in settings(record.search)),
+      ("seeds of the run", json.dumps(config["seeds"])),
+  ]
+  return f"## Recipe\n\n{table(['setting', 'value'], rows)}"
+
+
+def data(record: Record) -> str:
+  """The card's section on the task and its splits."""
+  task = record.config["task"]
+  prints = {**record.config["splits"], "test": record.test_fingerprint}
+  names = {role: task.get(f"{role}_split") for role in _ROLES}
+  rows = [
+      [
+          role,
+          names[role],
+          record.num_examples.get(role),
+          (prints.get(role) or "")[:_SHORT] or None,
+      ]
+      for role in _ROLES
+      if prints.get(role)
+  ]
+  shown = table(["role", "split", "examples", "sha256"], rows)
+  return (
+      f"## Data\n\nTask {escape(task['name'])}, inputs of at most"
+      f" {task['inputs_length']} tokens, targets of at most"
+      f" {task['targets_length']}.\n\n{shown}"
+  )
