@@ -153,10 +153,11 @@ def test_a_runs_prompt_is_measured_on_its_own_validation(finished):
   experiment, _ = finished
   path = str(experiment.workdir / "rewind" / artifacts.PROMPT)
   source = (*pruned(rows=2), path)
-  own, other = (
-      experiment.splits[name].fingerprint for name in ("validation", "test")
-  )
-  splits = {"validation": experiment.splits["test"]}
+  validation = experiment.splits["validation"]
+  changed = {**validation.info, "arrays_sha256": "another"}
+  changed = dataclasses.replace(validation, info=changed)
+  splits = {"validation": changed}
+  own, other = validation.fingerprint, changed.fingerprint
   task = dataclasses.replace(experiment.config.task, name="other")
   config = dataclasses.replace(experiment.config, task=task)
   for fields, line in (
