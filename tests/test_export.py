@@ -252,8 +252,10 @@ def test_requests_that_are_refused(tiny_run, tmp_path, capsys):
           command(
               tiny_run, out, "peft", "--gin.PromptConfig.pruned_tokens='ignore'"
           ),
-          "PromptConfig.pruned_tokens: found 'ignore', expected 'zero', which"
-          f" the run of {tiny_run}/rewind/prompt.safetensors was made with",
+          f"{tiny_run}/rewind/prompt.safetensors: found"
+          " PromptConfig.pruned_tokens = 'ignore' and 4 pruned tokens, expected"
+          " --gin.PromptConfig.pruned_tokens=\"'zero'\", as"
+          f" {tiny_run}/tune/result.json says",
       ),
       (
           command(
