@@ -106,8 +106,10 @@ def measure(kind: str, path: str, config: T5Config, dtype: str) -> dict:
   }
 
 
-def report(kind: str, path: pathlib.Path, config: T5Config, dtype: str) -> None:
-  """Measures in a process of its own and prints a line of a table."""
+def measure_alone(
+    kind: str, path: pathlib.Path, config: T5Config, dtype: str
+) -> dict:
+  """`measure` in a process of its own."""
   done = subprocess.run(
       [
           sys.executable,
@@ -123,7 +125,12 @@ def report(kind: str, path: pathlib.Path, config: T5Config, dtype: str) -> None:
       text=True,
       check=True,
   )
-  found = json.loads(done.stdout)
+  return json.loads(done.stdout)
+
+
+def report(kind: str, path: pathlib.Path, config: T5Config, dtype: str) -> None:
+  """Prints a line of the table."""
+  found = measure_alone(kind, path, config, dtype)
   files = [p.stat().st_size for p in path.rglob("*") if p.is_file()]
   bound = max(max(files), found["share"])
   gigabytes = [

@@ -3,11 +3,6 @@
 `benchmarks/loading.py` measures the same with gigabytes.
 """
 
-import dataclasses
-import json
-import subprocess
-import sys
-
 import pytest
 
 from benchmarks import loading as benchmark
@@ -57,23 +52,6 @@ _CHUNKS = 60_000_000
     ],
 )
 def test_memory_rises_by_the_hosts_share(folders, kind, dtype, share):
-  fields = json.dumps(dataclasses.asdict(CONFIG))
-  path = str(folders / kind)
-  done = subprocess.run(
-      [
-          sys.executable,
-          "-m",
-          "benchmarks.loading",
-          "--measure",
-          kind,
-          path,
-          fields,
-          dtype,
-      ],
-      capture_output=True,
-      text=True,
-      check=True,
-  )
-  found = json.loads(done.stdout)
+  found = benchmark.measure_alone(kind, folders / kind, CONFIG, dtype)
   assert found["share"] == share
   assert found["peak"] < 1.3 * share + (_CHUNKS if kind == "t5x" else 0)

@@ -204,6 +204,7 @@ def load_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
       have the sha256 its metadata states, or a dtype that NumPy has.
   """
   with opened_arrays(path) as f:
+    # The file is no mapping: it has keys() and cannot be iterated.
     arrays = {name: _tensor(path, f, name) for name in f.keys()}  # noqa: SIM118
     check_digest(path, f.metadata() or {}, arrays)
   return arrays

@@ -4,7 +4,7 @@ A format's reader gives arrays by the names below, in whatever shape and dtype
 its file had; `checked` gives them the shapes and the dtype of a prompt table.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 import itertools
 import os
 
@@ -23,9 +23,9 @@ AXES = {
 _NAMES_SHOWN = 3
 
 
-def listed(names: object) -> str:
+def listed(names: Iterable[str]) -> str:
   """Names for a message: the first few, and how many more there are."""
-  ordered = sorted(map(str, names))  # type: ignore[call-overload]
+  ordered = sorted(names)
   shown = ", ".join(map(repr, itertools.islice(ordered, _NAMES_SHOWN)))
   more = len(ordered) - _NAMES_SHOWN
   return f"{shown} and {more} more" if more > 0 else shown or "nothing"

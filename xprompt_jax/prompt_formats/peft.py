@@ -6,7 +6,7 @@ decoder that never uses them (`num_transformer_submodules` 2): those are read
 past, and what is written here has none.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 import dataclasses
 import json
 import os
@@ -96,8 +96,8 @@ def _encoder_rows(path: pathlib.Path, array: np.ndarray) -> np.ndarray:
   return array[:length]
 
 
-def _only_prompt(path: pathlib.Path, names: object) -> None:
-  found = set(names)  # type: ignore[call-overload]
+def _only_prompt(path: pathlib.Path, names: Iterable[str]) -> None:
+  found = set(names)
   if found != {TENSOR}:
     raise UserError(
         f"{path}: found {listed(found)}, expected {TENSOR!r} alone: another"

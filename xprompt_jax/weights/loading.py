@@ -8,6 +8,7 @@ holds more than one leaf beside what its own devices keep.
 
 from collections.abc import Iterator, Mapping
 import functools
+import math
 from typing import Any, NamedTuple
 
 from flax import linen as nn
@@ -117,7 +118,7 @@ def _converted(array: np.ndarray, leaf: Leaf, dtype: Any) -> np.ndarray:
   array = np.ascontiguousarray(array)
   same = array.dtype == np.dtype(dtype)
   result = array if same else np.empty(array.shape, dtype)
-  for rows in _row_blocks(leaf):
+  for rows in _row_blocks(array.shape):
     if not same:
       result[rows] = array[rows].astype(dtype)
     if not np.isfinite(result[rows]).all():
@@ -128,11 +129,11 @@ def _converted(array: np.ndarray, leaf: Leaf, dtype: Any) -> np.ndarray:
   return result
 
 
-def _row_blocks(leaf: Leaf) -> Iterator[slice]:
+def _row_blocks(shape: tuple[int, ...]) -> Iterator[slice]:
   """Slices of the first axis that are read or converted together."""
-  rows = max(1, _BLOCK_NUMBERS * leaf.shape[0] // max(1, leaf.size))
-  for start in range(0, leaf.shape[0], rows):
-    yield slice(start, min(start + rows, leaf.shape[0]))
+  rows = max(1, _BLOCK_NUMBERS // max(1, math.prod(shape[1:])))
+  for start in range(0, shape[0], rows):
+    yield slice(start, min(start + rows, shape[0]))
 
 
 def _place_whole(leaf: Leaf, dtype: Any, sharding: Sharding):
@@ -168,7 +169,7 @@ def _digest_in_blocks(leaf: Leaf, dtype: Any) -> Digest:
   rest = (slice(None),) * (len(leaf.shape) - 1)
   return fingerprints.digest_of(
       _converted(leaf.read((rows, *rest)), leaf, dtype)
-      for rows in _row_blocks(leaf)
+      for rows in _row_blocks(leaf.shape)
   )
 
 

@@ -346,6 +346,7 @@ def read_array(open_file: Open, array: PackedArray) -> np.ndarray | None:
       part = memoryview(flat.data)[done : done + count]
       # A raw file may give less than asked for.
       while part:
+        # Every binary file has it; its abstract type does not say so.
         got = file.readinto(part)  # type: ignore[attr-defined]
         if not got:
           return None

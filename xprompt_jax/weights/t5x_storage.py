@@ -130,8 +130,9 @@ class Place:
       keys = store.list().result()
     except ERRORS as error:
       raise _bucket_error(self.name, error) from None
-    names = {re.match(r"[^/]*/?", key.decode()).group() for key in keys}  # type: ignore[union-attr]
-    return sorted(names)
+    # What comes before the first slash, with the slash.
+    parts = (key.decode().partition("/") for key in keys)
+    return sorted({name + slash for name, slash, _ in parts})
 
 
 def place(name: str) -> Place:
