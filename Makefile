@@ -10,6 +10,8 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 TORCH_INSTALLED := .venv/.torch_installed
 SOURCES := xprompt_jax tests pretrain docs benchmarks
+# Tests of one file share what its fixtures compute, so they stay together.
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 help:
 	@echo "make demo    tune, score, prune, rewind and search on a bundled task"
@@ -37,10 +39,10 @@ demo: $(INSTALLED)
 	$(BIN)/t5x train --gin_file=xprompt_demo.gin
 
 test: lint
-	$(BIN)/python -m pytest -m "not interop"
+	$(PYTEST) -m "not interop"
 
 test-interop: $(TORCH_INSTALLED)
-	$(BIN)/python -m pytest -m interop
+	$(PYTEST) -m interop
 
 lint: $(INSTALLED)
 	$(BIN)/pyink --check --quiet --diff $(SOURCES)

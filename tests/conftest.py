@@ -4,9 +4,22 @@ The import hook checks each shape annotation of the package when its function
 is called, so this file must be read before any module of it is imported.
 """
 
+import os
+import pathlib
+
 import jax
 import jaxtyping
 import pytest
+
+# What is compiled once serves every process of the tests, those that tests start
+# included, and the next run.
+_CACHE = pathlib.Path(__file__).parent.parent / ".pytest_cache" / "jax"
+for _name, _value in (
+    ("jax_compilation_cache_dir", str(_CACHE)),
+    ("jax_persistent_cache_min_compile_time_secs", 0),
+):
+  os.environ.setdefault(_name.upper(), str(_value))
+  jax.config.update(_name, _value)
 
 # An int where a float is asked for is fine, as everywhere in Python.
 jaxtyping.install_import_hook(
