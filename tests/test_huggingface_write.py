@@ -1,7 +1,9 @@
 """Hugging Face folders that are written."""
 
 import dataclasses
+import errno
 import json
+import os
 import pathlib
 
 import ml_dtypes
@@ -218,6 +220,65 @@ def test_an_empty_folder_stays_empty_where_writing_fails(tmp_path):
   empty.mkdir()
   refused(huggingface.write_folder, empty, CONFIG, checkpoint)
   assert list(empty.iterdir()) == []
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_full_disk_is_said_of_the_users_path(tmp_path, monkeypatch, exists):
+  checkpoint = opened(folders.write(tmp_path / "source"))
+  target = tmp_path / "above" / "target"
+  if exists:
+    target.mkdir(parents=True)
+
+  def full(descriptor):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+  monkeypatch.setattr(os, "fsync", full)
+  assert refused(huggingface.write_folder, target, CONFIG, checkpoint) == (
+      f"{target}/model.safetensors: cannot write: No space left on device"
+  )
+  # What was there stays, what was made goes.
+  assert target.exists() == target.parent.exists() == exists
+  assert not list(tmp_path.glob("**/*.part*"))
+
+
+def test_files_moved_before_a_failure_are_taken_back(tmp_path, monkeypatch):
+  checkpoint = opened(folders.write(tmp_path / "source"))
+  target = tmp_path / "target"
+  target.mkdir()
+  replace, moved = os.replace, []
+
+  def fail(old, new):
+    if new.name == "config.json":
+      raise OSError(errno.EIO, "Input/output error")
+    replace(old, new)
+    moved.append(new.name)
+
+  monkeypatch.setattr(os, "replace", fail)
+  assert refused(huggingface.write_folder, target, CONFIG, checkpoint) == (
+      f"{target}: cannot write: Input/output error"
+  )
+  assert moved == ["generation_config.json", "model.safetensors"]
+  assert list(target.iterdir()) == []
+
+
+def test_files_that_appear_meanwhile_are_not_overwritten(tmp_path):
+  checkpoint = dict(opened(folders.write(tmp_path / "source")))
+  target = tmp_path / "target"
+  target.mkdir()
+  leaf = checkpoint["encoder/encoder_norm/scale"]
+
+  def read(index):
+    (target / "config.json").write_text("mine")
+    return leaf.read(index)
+
+  checkpoint["encoder/encoder_norm/scale"] = dataclasses.replace(
+      leaf, read=read
+  )
+  assert refused(huggingface.write_folder, target, CONFIG, checkpoint) == (
+      f"{target}: is no longer empty, expected an empty folder"
+  )
+  assert [path.name for path in target.iterdir()] == ["config.json"]
+  assert (target / "config.json").read_text() == "mine"
 
 
 def test_parameters_missing_or_unexpected_are_not_written(tmp_path):

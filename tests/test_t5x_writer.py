@@ -4,7 +4,10 @@ That T5X itself restores it is shown in `test_t5x_network.py`.
 """
 
 import dataclasses
+import errno
 import json
+import os
+import pathlib
 
 import jax.numpy as jnp
 import msgpack
@@ -159,7 +162,7 @@ def test_a_file_in_the_folders_place(tmp_path):
   checkpoint = checkpoint_of(t5x_files.random_arrays())
   (tmp_path / "file").touch()
   assert writing(tmp_path / "file", checkpoint) == (
-      f"{tmp_path}/file/checkpoint_7: cannot be written: Not a directory"
+      f"{tmp_path}/file/checkpoint_7: cannot write: Not a directory"
   )
 
 
@@ -182,10 +185,53 @@ def test_an_array_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
     raise ValueError("RESOURCE_EXHAUSTED: No space left on device [a='b']")
 
   monkeypatch.setattr(t5x_writer.ts, "open", full)
-  found = writing(tmp_path, checkpoint)
-  assert found.startswith(f"{tmp_path}/checkpoint_7.tmp-")
+  # The folder is the user's, not the one that is renamed to it; those above
+  # that were made for it go as well.
+  found = writing(tmp_path / "a" / "b", checkpoint)
+  assert found.startswith(f"{tmp_path}/a/b/checkpoint_7/target.")
   assert found.endswith(": cannot be written: No space left on device")
   assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [".", "link"])
+def test_the_folder_the_program_works_in_or_a_link_to_it(
+    tmp_path, monkeypatch, name
+):
+  checkpoint = checkpoint_of(t5x_files.random_arrays())
+  (tmp_path / "here").mkdir()
+  (tmp_path / "here" / "notes").write_text("mine")
+  (tmp_path / "link").symlink_to("here")
+  monkeypatch.chdir(tmp_path / "here" if name == "." else tmp_path)
+  folder = pathlib.Path(name)
+  found = t5x_writer.write_checkpoint(folder, CONFIG, checkpoint, step=7)
+  assert len(t5x_native.open_checkpoint(str(found), CONFIG)) == len(checkpoint)
+  assert sorted(p.name for p in (tmp_path / "here").iterdir()) == [
+      "checkpoint_7",
+      "notes",
+  ]
+
+
+def test_a_link_in_the_checkpoints_place_is_left_alone(tmp_path):
+  checkpoint = checkpoint_of(t5x_files.random_arrays())
+  (tmp_path / "checkpoint_7").symlink_to("nowhere")
+  assert writing(tmp_path, checkpoint) == (
+      f"{tmp_path}/checkpoint_7: is there already, expected a new folder"
+  )
+  assert [p.name for p in tmp_path.iterdir()] == ["checkpoint_7"]
+
+
+def test_a_last_step_that_fails_leaves_nothing(tmp_path, monkeypatch):
+  checkpoint = checkpoint_of(t5x_files.random_arrays())
+  (tmp_path / "notes").write_text("mine")
+
+  def fail(old, new):
+    raise OSError(errno.EIO, "Input/output error")
+
+  monkeypatch.setattr(os, "replace", fail)
+  assert writing(tmp_path, checkpoint) == (
+      f"{tmp_path}/checkpoint_7: cannot write: Input/output error"
+  )
+  assert [p.name for p in tmp_path.iterdir()] == ["notes"]
 
 
 def test_what_does_not_fit_the_network(tmp_path):

@@ -5,10 +5,10 @@ the source: tensor by tensor, and on the logits of a padded batch.
 """
 
 from collections.abc import Iterator
-import dataclasses
 import functools
 import json
 import pathlib
+import re
 import sys
 from typing import Any
 
@@ -20,20 +20,25 @@ import numpy as np
 
 from xprompt_jax.t5.config import T5Config
 from xprompt_jax.t5.network import T5
-from xprompt_jax.types import UserError
+from xprompt_jax.types import UserError, require
 from xprompt_jax.weights import (
     checkpoints,
     huggingface,
     leaves,
     loading,
+    new_folders,
     t5x_native,
     t5x_writer,
+    tokenizer_files,
 )
-from xprompt_jax.weights.leaves import Checkpoint, Index, Leaf
+from xprompt_jax.weights.leaves import Checkpoint
+from xprompt_jax.weights.tokenizer_files import Tokenizer
 
 # B = 2, T = 16, L = 8: the second input is padded from its tenth token on.
 _INPUT_LENGTHS = (16, 9)
 _TARGET_LENGTH = 8
+# How many steps T5X counts from.
+_STEP = 0
 
 
 def compared(source: Checkpoint, written: Checkpoint) -> Iterator[dict]:
@@ -66,21 +71,6 @@ def compared(source: Checkpoint, written: Checkpoint) -> Iterator[dict]:
     }
 
 
-def _finite(leaf: Leaf) -> Leaf:
-  """The same leaf, which is refused where it is not finite."""
-
-  def read(index: Index) -> np.ndarray:
-    array = leaf.read(index)
-    if not np.isfinite(array).all():
-      raise UserError(
-          f"{leaf.file}: {leaf.tensor}: found NaN or infinity, expected finite"
-          " numbers"
-      )
-    return array
-
-  return dataclasses.replace(leaf, read=read)
-
-
 @functools.partial(jax.jit, static_argnames="config")
 def _apply(
     params: Any,
@@ -106,62 +96,105 @@ def _logits(checkpoint: str, config: T5Config, dtype: str) -> np.ndarray:
   return np.asarray(_apply(params, *arrays, config=config))
 
 
+def _free_place(output: pathlib.Path, output_format: str) -> pathlib.Path:
+  """Where the weights will lie, refused before anything is computed."""
+  require(
+      not re.match(r"\w{2,}:/", str(output)),
+      "--output",
+      str(output),
+      "a local folder",
+  )
+  if output_format == "t5x":
+    return t5x_writer.new_checkpoint(output, _STEP)
+  new_folders.check_free(output)
+  return output
+
+
+def _written(
+    output: pathlib.Path,
+    output_format: str,
+    config: T5Config,
+    opened: Checkpoint,
+    tokenizer: Tokenizer | None,
+) -> tuple[Checkpoint, dict[str, Any]]:
+  """Writes a checkpoint: what its reader finds, and what became of the tokens."""
+  told: dict[str, Any] = {"vocabulary": tokenizer and tokenizer.vocabulary}
+  if output_format == "t5x":
+    folder = t5x_writer.write_checkpoint(output, config, opened, step=_STEP)
+    return t5x_native.open_checkpoint(str(folder), config), told
+  contents = tokenizer.contents if tokenizer else {}
+  huggingface.write_folder(output, config, opened, more_files=contents)
+  told["tokenizer"] = sorted(contents)
+  return huggingface.open_folder(output, config), told
+
+
 def convert(
     source: str,
     output: pathlib.Path,
     *,
     output_format: str,
     config: T5Config | None = None,
+    vocabulary: str | None = None,
+    extra_ids: int | None = None,
 ) -> None:
   """Writes a checkpoint in another format and prints the parity it measured.
 
-  A JSON line for each tensor, and one for the whole with the logits.
+  A JSON line for each tensor, and one for the whole with the logits. A Hugging
+  Face folder gets the tokenizer's files, where the vocabulary is known.
 
   Args:
     source: as CHECKPOINT.
-    output: a new folder.
+    output: a new folder, or an empty one.
     output_format: `t5x` or `huggingface`.
     config: the network's sizes; None takes them from config.json, or from the
       names and shapes of a T5X checkpoint.
+    vocabulary: as VOCABULARY, for a source that has none in its folder.
+    extra_ids: its sentinels; None is 100, or ByT5's 125.
 
   Raises:
     UserError: the source cannot be read or does not fit, the folder is taken,
       or what was written is not what was read.
   """
   told = config is None
+  place = _free_place(output, output_format)
   config = config or checkpoints.config_of(source)
   opened = checkpoints.open_checkpoint(source, config)
   loading.check_tree(opened, config, source)
-  opened = {name: _finite(leaf) for name, leaf in opened.items()}
-  if output_format == "t5x":
-    output = t5x_writer.write_checkpoint(output, config, opened, step=0)
-    written = t5x_native.open_checkpoint(str(output), config)
-  else:
-    huggingface.write_folder(output, config, opened)
-    written = huggingface.open_folder(output, config)
+  tokenizer = tokenizer_files.find(
+      source, vocabulary, extra_ids, config.vocab_size
+  )
+  stored = {np.dtype(leaf.dtype).name for leaf in opened.values()}
+  # A bfloat16 model is held in no more than it takes.
+  dtype = "bfloat16" if stored == {"bfloat16"} else "float32"
+  # First of all: what cannot be loaded is not written either.
+  old = _logits(source, config, dtype)
+  written, tokens = _written(output, output_format, config, opened, tokenizer)
   lines = []
   for line in compared(opened, written):
     print(json.dumps(line))
     lines.append(line)
-  stored = {line["dtype"] for line in lines}
-  # A bfloat16 model is held in no more than it takes.
-  dtype = "bfloat16" if stored == {"bfloat16"} else "float32"
-  old = _logits(source, config, dtype)
-  new = _logits(str(output), config, dtype)
+  new = _logits(str(place), config, dtype)
   summary = {
       "source": source,
-      "output": str(output),
+      "output": str(place),
       "tensors": len(lines),
       "tensors_bit_identical": sum(line["bit_identical"] for line in lines),
       "max_difference": max(line["max_difference"] for line in lines),
       "logits_max": float(np.abs(old).max()),
       "logits_max_difference": float(np.abs(old - new).max()),
+      **tokens,
   }
   print(json.dumps(summary))
   if summary["tensors_bit_identical"] < len(lines) or not (old == new).all():
     raise UserError(
-        f"{output}: read back other weights than were written, expected the"
+        f"{place}: read back other weights than were written, expected the"
         " same: the disk is not to be trusted"
     )
   if told and checkpoints.huggingface_folder(source) is None:
     print(f"{source}: {checkpoints.assumed(config)}", file=sys.stderr)
+  if tokens.get("tokenizer") == [] and vocabulary is None:
+    print(
+        f"{place}: has no tokenizer: found none in {source}, expected"
+        " spiece.model there, or VOCABULARY to name the vocabulary",
+        file=sys.stderr,
+    )

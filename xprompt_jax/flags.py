@@ -211,4 +211,8 @@ def parse_arguments(
       parser.error("--gin_file: found none, expected a gin file")
     if bindings:
       parser.error(f"--gin.{bindings[0]}: found no gin file, expected one")
+  elif arguments.command == "import":
+    # What a recipe takes from CHECKPOINT is that of --checkpoint. In gin's long
+    # form, because not every model's file has the macro.
+    bindings.append(f"CHECKPOINT/gin.macro.value={arguments.checkpoint!r}")
   return arguments, bindings

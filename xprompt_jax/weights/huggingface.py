@@ -6,12 +6,10 @@ translated: transformers keeps matrices as [out, in] and position biases as
 [buckets, heads], this package [in, out] and [heads, buckets], as T5X does.
 """
 
-from collections.abc import Iterator
-import contextlib
+from collections.abc import Mapping
 import json
 import os
 import pathlib
-import shutil
 
 import numpy as np
 
@@ -19,7 +17,7 @@ from xprompt_jax.t5.config import T5Config
 from xprompt_jax.types import UserError
 from xprompt_jax.weights import huggingface_config as configs
 from xprompt_jax.weights import huggingface_files as files
-from xprompt_jax.weights import safetensors_file
+from xprompt_jax.weights import new_folders, safetensors_file
 from xprompt_jax.weights.leaves import Checkpoint, Leaf
 from xprompt_jax.weights.stored_arrays import transposed
 
@@ -226,6 +224,7 @@ def write_folder(
     checkpoint: Checkpoint,
     *,
     max_shard_bytes: int = 5 * 10**9,
+    more_files: Mapping[str, bytes] | None = None,
 ) -> None:
   """Writes a checkpoint as transformers' `from_pretrained` reads it.
 
@@ -243,6 +242,7 @@ def write_folder(
     checkpoint: its parameters, all of them.
     max_shard_bytes: of the weights in one file; a tensor that is larger gets a
       file of its own.
+    more_files: contents by name: the tokenizer's.
 
   Raises:
     UserError: the folder is not empty or cannot be written, a parameter is
@@ -259,9 +259,11 @@ def write_folder(
   shards = _planned(tensors, max_shard_bytes)
   if len(shards) > 1:
     texts[files.SAFETENSORS + files.INDEX] = _index_json(shards)
-  with _new_folder(folder) as temporary:
-    for name, text in texts.items():
-      (temporary / name).write_text(text, encoding="utf-8")
+  contents = {name: text.encode() for name, text in texts.items()}
+  contents |= more_files or {}
+  with new_folders.new_folder(folder, last=configs.CONFIG) as temporary:
+    for name, content in contents.items():
+      (temporary / name).write_bytes(content)
     for name, part in shards.items():
       safetensors_file.write_file(temporary / name, part, {"format": "pt"})
 
@@ -322,33 +324,3 @@ def _index_json(shards: dict[str, dict[str, Leaf]]) -> str:
       "weight_map": dict(sorted(weight_map.items())),
   }
   return json.dumps(index, indent=2) + "\n"
-
-
-@contextlib.contextmanager
-def _new_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-  """Gives a temporary folder; its files are in `folder` if the block ends well.
-
-  An empty folder stays the one it is: it may be where the program was started,
-  a mount or a link.
-  """
-  try:
-    exists = os.path.lexists(folder)
-    if exists and not (folder.is_dir() and not any(folder.iterdir())):
-      raise UserError(f"{folder}: exists, expected a new or an empty folder")
-    # `.` and `..` have no names of their own.
-    target = pathlib.Path(os.path.realpath(folder))
-    parent = target if exists else target.parent
-    temporary = parent / f".{target.name}.{os.getpid()}.part"
-    temporary.mkdir(parents=True)
-    try:
-      yield temporary
-      if not exists:
-        os.replace(temporary, target)
-        return
-      names = os.listdir(temporary)
-      for name in sorted(names, key=lambda n: (n == configs.CONFIG, n)):
-        os.replace(temporary / name, target / name)
-    finally:
-      shutil.rmtree(temporary, ignore_errors=True)
-  except OSError as e:
-    raise UserError(f"{folder}: cannot write: {e.strerror or e}") from e

@@ -6,7 +6,7 @@ straight to the devices that hold it, and takes its fingerprint. The host never
 holds more than one leaf beside what its own devices keep.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 import functools
 import math
 from typing import Any, NamedTuple
@@ -21,7 +21,12 @@ import numpy as np
 from xprompt_jax.t5.config import T5Config
 from xprompt_jax.t5.network import T5
 from xprompt_jax.types import UserError, require
-from xprompt_jax.weights import checkpoints, fingerprints, leaves
+from xprompt_jax.weights import (
+    checkpoints,
+    fingerprints,
+    huggingface,
+    leaves,
+)
 from xprompt_jax.weights.fingerprints import Digest
 from xprompt_jax.weights.leaves import Checkpoint, Index, Leaf
 
@@ -83,6 +88,17 @@ def _described(name: str, leaf: Leaf) -> str:
   return name if leaf.tensor == name else f"{name} ({leaf.file}: {leaf.tensor})"
 
 
+def _missing(
+    missing: Iterable[str], opened: Checkpoint, config: T5Config
+) -> list[str]:
+  """Parameters, with what a file of transformers would call them."""
+  theirs = {o: t for t, o in huggingface.tensor_names(config).items()}
+  known = set(theirs.values())
+  if not any(leaf.tensor in known for leaf in opened.values()):
+    return sorted(missing)
+  return sorted(f"{n} ({theirs[n]})" for n in missing)
+
+
 def check_tree(opened: Checkpoint, config: T5Config, source: str) -> None:
   """Refuses weights whose names or shapes are not the network's.
 
@@ -97,7 +113,7 @@ def check_tree(opened: Checkpoint, config: T5Config, source: str) -> None:
   shapes = parameter_shapes(config)
   missing, unexpected = shapes.keys() - opened.keys(), opened.keys() - shapes
   found = {
-      "missing": sorted(missing),
+      "missing": _missing(missing, opened, config) if missing else [],
       "unexpected": sorted(_described(n, opened[n]) for n in unexpected),
       "misshapen": sorted(
           f"{_described(n, opened[n])} {tuple(opened[n].shape)} for {shapes[n]}"

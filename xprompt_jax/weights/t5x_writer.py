@@ -2,14 +2,11 @@
 
 A folder `checkpoint_STEP` as T5X's `checkpoints.Checkpointer` leaves it, in
 version 3 of its format: larger arrays as gzipped zarr, small ones inside the
-msgpack. It is written under another name and renamed, so it is whole or not
-there.
+msgpack. It is whole or not there.
 """
 
-import contextlib
 import os
 import pathlib
-import shutil
 from typing import Any
 
 from flax import serialization, traverse_util
@@ -18,7 +15,7 @@ import tensorstore as ts
 
 from xprompt_jax.t5.config import T5Config
 from xprompt_jax.types import UserError, require_int
-from xprompt_jax.weights import loading, t5x_storage
+from xprompt_jax.weights import loading, new_folders, t5x_storage
 from xprompt_jax.weights.leaves import Checkpoint
 from xprompt_jax.weights.t5x_native import CHECKPOINT_FILE
 
@@ -92,6 +89,19 @@ def _write_into(
     os.fsync(file.fileno())
 
 
+def new_checkpoint(folder: pathlib.Path, step: int) -> pathlib.Path:
+  """Where a checkpoint will lie: `checkpoint_STEP`, which does not exist yet.
+
+  Raises:
+    UserError: it does.
+  """
+  require_int("step", step, 0)
+  final = folder / f"checkpoint_{step}"
+  if os.path.lexists(final):
+    raise UserError(f"{final}: is there already, expected a new folder")
+  return final
+
+
 def write_checkpoint(
     folder: pathlib.Path, config: T5Config, checkpoint: Checkpoint, *, step: int
 ) -> pathlib.Path:
@@ -121,26 +131,8 @@ def write_checkpoint(
     UserError: parameters that do not fit the network, a checkpoint that is
       there already, or a full disk.
   """
-  require_int("step", step, 0)
-  final = folder / f"checkpoint_{step}"
+  final = new_checkpoint(folder, step)
   loading.check_tree(checkpoint, config, str(final))
-  if final.exists():
-    raise UserError(f"{final}: is there already, expected a new folder")
-  temporary = folder / f"{final.name}.tmp-{os.getpid()}"
-  try:
-    temporary.mkdir(parents=True)
-    with _removed_on_failure(temporary):
-      _write_into(temporary, checkpoint, step)
-      temporary.rename(final)
-  except OSError as error:
-    raise UserError(f"{final}: cannot be written: {error.strerror}") from None
+  with new_folders.new_folder(final) as temporary:
+    _write_into(temporary, checkpoint, step)
   return final
-
-
-@contextlib.contextmanager
-def _removed_on_failure(folder: pathlib.Path):
-  try:
-    yield
-  except BaseException:
-    shutil.rmtree(folder, ignore_errors=True)
-    raise
