@@ -128,6 +128,33 @@ def _written(
   return huggingface.open_folder(output, config), told
 
 
+def _summary(
+    lines: list[dict], old: np.ndarray, new: np.ndarray
+) -> dict[str, Any]:
+  """Of all tensors and of the logits [B, L, V] of source and output."""
+  return {
+      "tensors": len(lines),
+      "tensors_bit_identical": sum(line["bit_identical"] for line in lines),
+      "max_difference": max(line["max_difference"] for line in lines),
+      "logits_max": float(np.abs(old).max()),
+      "logits_max_difference": float(np.abs(old - new).max()),
+  }
+
+
+def _dtype_to_compute_in(opened: Checkpoint) -> str:
+  """A bfloat16 model is held in no more than it takes."""
+  stored = {np.dtype(leaf.dtype).name for leaf in opened.values()}
+  return "bfloat16" if stored == {"bfloat16"} else "float32"
+
+
+def _say_no_tokenizer(source: str, place: pathlib.Path) -> None:
+  print(
+      f"{place}: has no tokenizer: found none in {source}, expected"
+      " spiece.model there, or VOCABULARY to name the vocabulary",
+      file=sys.stderr,
+  )
+
+
 def convert(
     source: str,
     output: pathlib.Path,
@@ -144,7 +171,7 @@ def convert(
 
   Args:
     source: as CHECKPOINT.
-    output: a new folder, or an empty one.
+    output: the folder for it; Hugging Face's has to be new or empty.
     output_format: `t5x` or `huggingface`.
     config: the network's sizes; None takes them from config.json, or from the
       names and shapes of a T5X checkpoint.
@@ -163,9 +190,7 @@ def convert(
   tokenizer = tokenizer_files.find(
       source, vocabulary, extra_ids, config.vocab_size
   )
-  stored = {np.dtype(leaf.dtype).name for leaf in opened.values()}
-  # A bfloat16 model is held in no more than it takes.
-  dtype = "bfloat16" if stored == {"bfloat16"} else "float32"
+  dtype = _dtype_to_compute_in(opened)
   # First of all: what cannot be loaded is not written either.
   old = _logits(source, config, dtype)
   written, tokens = _written(output, output_format, config, opened, tokenizer)
@@ -177,11 +202,7 @@ def convert(
   summary = {
       "source": source,
       "output": str(place),
-      "tensors": len(lines),
-      "tensors_bit_identical": sum(line["bit_identical"] for line in lines),
-      "max_difference": max(line["max_difference"] for line in lines),
-      "logits_max": float(np.abs(old).max()),
-      "logits_max_difference": float(np.abs(old - new).max()),
+      **_summary(lines, old, new),
       **tokens,
   }
   print(json.dumps(summary))
@@ -193,8 +214,4 @@ def convert(
   if told and checkpoints.huggingface_folder(source) is None:
     print(f"{source}: {checkpoints.assumed(config)}", file=sys.stderr)
   if tokens.get("tokenizer") == [] and vocabulary is None:
-    print(
-        f"{place}: has no tokenizer: found none in {source}, expected"
-        " spiece.model there, or VOCABULARY to name the vocabulary",
-        file=sys.stderr,
-    )
+    _say_no_tokenizer(source, place)
