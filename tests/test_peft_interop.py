@@ -124,6 +124,13 @@ def logits_there(model) -> np.ndarray:
     ).logits.numpy()
 
 
+def check_logits(found: np.ndarray, expected: np.ndarray) -> None:
+  """Equal in float32: prompts of this size make logits of 20 and more."""
+  error, largest = np.abs(found - expected).max(), np.abs(expected).max()
+  print(f"largest difference of a logit {error:.1e}, largest logit {largest}")
+  assert error < 1e-5 * largest
+
+
 def texts_there(model) -> list[str]:
   ids = torch.tensor(tokens()).long()
   found = model.generate(
@@ -155,14 +162,12 @@ def test_a_prompt_tuned_here_is_the_same_in_peft(
   export = ("export", *arguments, "--format=peft", f"--output={output}")
   assert run(*export, *more) == 0
   line = json.loads(capsys.readouterr().out)
-  assert line["kept_tokens"] <= 4
+  assert line["tickets"][0]["kept_tokens"] <= 4
   assert line["prompt_length"] == (4 if more else 6)
   model = peft.PeftModel.from_pretrained(load_base(base), output).eval()
   expected = logits_there(model)
   found = logits_here(output)
-  error = np.abs(found - expected).max()
-  print(f"largest difference of a logit {error:.1e}")
-  assert error < 1e-4
+  check_logits(found, expected)
   texts = texts_there(model)
   given = () if not more else (f"--gin.PROMPT_FILE='{output}'",)
   assert infer_here(arguments, tmp_path, *given) == texts
@@ -230,9 +235,7 @@ def test_a_prompt_tuned_by_peft_is_the_same_here(
   saved = artifacts.load_arrays(folder / "adapter_model.safetensors")
   assert saved["prompt_embeddings"].shape == (5 * modules, 128)
   for path in (folder, folder / "adapter_model.safetensors"):
-    error = np.abs(logits_here(path) - logits_there(model)).max()
-    print(f"largest difference of a logit {error:.1e}")
-    assert error < 1e-4
+    check_logits(logits_here(path), logits_there(model))
   arguments, _ = tuned
   given = f"--gin.PROMPT_FILE='{folder}'"
   assert infer_here(arguments, tmp_path, given) == texts_there(model)
@@ -251,8 +254,7 @@ def test_the_older_weights_of_peft_are_read(base, tmp_path):
   state = {"prompt_embeddings": model.get_prompt_embedding_to_save("default")}
   (folder / "adapter_model.safetensors").unlink()
   torch.save(state, folder / "adapter_model.bin")
-  error = np.abs(logits_here(folder) - logits_there(model)).max()
-  assert error < 1e-4
+  check_logits(logits_here(folder), logits_there(model))
 
 
 class SoftTemplate(torch.nn.Module):
