@@ -336,3 +336,21 @@ def test_the_folder_the_program_works_in(tmp_path, capsys, source, monkeypatch):
   assert (lines[-1]["output"], lines[-1]["tensors"]) == (".", NUM_LEAVES)
   message = command_line.refused(capsys, "import", *arguments)
   assert message == ".: exists, expected a new or an empty folder"
+
+
+def test_the_vocabulary_of_the_gin_files(tmp_path, capsys):
+  tiny = shared_data.path("checkpoints/t5x_tiny/checkpoint_3")
+  lines, said = imported(
+      capsys,
+      f"--checkpoint={tiny}",
+      f"--output={tmp_path / 'out'}",
+      "--format=huggingface",
+      "--gin_file=models/from_checkpoint.gin",
+      "--gin.VOCABULARY='bytes'",
+      "--gin.EXTRA_IDS=3",
+  )
+  assert said == ""
+  assert lines[-1]["vocabulary"] == "bytes"
+  written = json.loads((tmp_path / "out/tokenizer_config.json").read_text())
+  assert written["tokenizer_class"] == "ByT5Tokenizer"
+  assert written["extra_ids"] == 3

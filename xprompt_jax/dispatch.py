@@ -91,16 +91,25 @@ def run(call: Call) -> None:
   _COMMANDS[call.arguments.command](call)
 
 
-def convert(arguments: argparse.Namespace, config: T5Config | None) -> None:
+def convert(
+    arguments: argparse.Namespace,
+    config: T5Config | None,
+    vocabulary: str | None,
+    extra_ids: int | None,
+) -> None:
   """Runs `import`, which has a model and no experiment.
 
   Args:
     arguments: the command's flags.
     config: the T5's sizes; None leaves them to the checkpoint.
+    vocabulary: VOCABULARY, if it is set.
+    extra_ids: EXTRA_IDS, likewise.
   """
   conversion.convert(
       arguments.checkpoint,
       pathlib.Path(arguments.output),
       output_format=arguments.format,
       config=config,
+      vocabulary=vocabulary,
+      extra_ids=extra_ids,
   )

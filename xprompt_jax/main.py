@@ -202,15 +202,20 @@ def parse_gin(
     logging.disable(logging.NOTSET)
 
 
-def _prompt_file() -> str | None:
+def _macro(name: str) -> Any:
+  """The value of a macro of the gin files; None where there is none."""
   import gin
 
-  from xprompt_jax.types import require
-
   try:
-    found = gin.query_parameter("PROMPT_FILE/gin.macro.value")
+    return gin.query_parameter(f"{name}/gin.macro.value")
   except ValueError:
     return None
+
+
+def _prompt_file() -> str | None:
+  from xprompt_jax.types import require
+
+  found = _macro("PROMPT_FILE")
   require(
       found is None or (isinstance(found, str) and bool(found)),
       "PROMPT_FILE",
@@ -218,6 +223,18 @@ def _prompt_file() -> str | None:
       "a path, or None",
   )
   return found
+
+
+def _vocabulary() -> tuple[str | None, int | None]:
+  """VOCABULARY and EXTRA_IDS, where gin files state them.
+
+  `models/from_checkpoint.gin` leaves them to the checkpoint.
+  """
+  name, extra_ids = _macro("VOCABULARY"), _macro("EXTRA_IDS")
+  return (
+      name if isinstance(name, str) else None,
+      extra_ids if isinstance(extra_ids, int) else None,
+  )
 
 
 def _run(arguments: argparse.Namespace, bindings: Sequence[str]) -> None:
@@ -228,10 +245,11 @@ def _run(arguments: argparse.Namespace, bindings: Sequence[str]) -> None:
   search_paths = [p for p in arguments.gin_search_paths.split(",") if p]
   files = arguments.gin_file
   if arguments.command == "import":
-    model = None
+    model, vocabulary, extra_ids = None, None, None
     if files:
       model = parse_gin(files, bindings, search_paths, model_only=True)
-    dispatch.convert(arguments, model)
+      vocabulary, extra_ids = _vocabulary()
+    dispatch.convert(arguments, model, vocabulary, extra_ids)
     return
   config = parse_gin(files, bindings, search_paths)
   import gin
