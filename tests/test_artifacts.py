@@ -1,11 +1,13 @@
 """Files are whole or not there, and damage is told from contents."""
 
+import json
 import math
 
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
+from safetensors import numpy as safetensors_numpy
 
 from xprompt_jax import artifacts
 from xprompt_jax.types import UserError
@@ -117,20 +119,53 @@ def test_a_flipped_byte_is_never_read_as_other_arrays(tmp_path):
   assert refused[-12:] == list(range(len(whole) - 12, len(whole)))
 
 
-def test_damage_is_told_in_one_line(tmp_path):
+@pytest.mark.parametrize("older", [False, True])
+def test_damage_is_told_in_one_line(tmp_path, older):
+  arrays = {"a": np.array([2.0], np.float32), "b": np.array([1.0], np.float32)}
+  changed = {"a": arrays["a"], "b": np.array([-1.0], np.float32)}
   path = tmp_path / "a.safetensors"
-  artifacts.save_arrays(path, {"a": np.array([1.0], np.float32)})
-  stated = artifacts.digest_arrays({"a": np.array([1.0], np.float32)})
-  found = artifacts.digest_arrays({"a": np.array([-1.0], np.float32)})
+  artifacts.save_arrays(path, arrays)
+  where = f"{path}: b"
+  if older:
+    # Once there was one sum for all tensors of a file.
+    stated = {"sha256": artifacts.digest_arrays(arrays)}
+    safetensors_numpy.save_file(arrays, path, stated)
+    where = f"{path}"
+  else:
+    arrays.pop("a"), changed.pop("a")
+  assert artifacts.load_arrays(path)["b"] == 1
   damaged = bytearray(path.read_bytes())
   damaged[-1] ^= 128
   path.write_bytes(damaged)
   with pytest.raises(UserError) as refusal:
     artifacts.load_arrays(path)
+  stated, found = map(artifacts.digest_arrays, (arrays, changed))
   assert str(refusal.value) == (
-      f"{path}: contents have sha256 {found[:12]}, expected {stated[:12]}: the"
+      f"{where}: contents have sha256 {found[:12]}, expected {stated[:12]}: the"
       " file is damaged"
   )
+
+
+@pytest.mark.parametrize(
+    ("stated", "line"),
+    [
+        ({"a": "A"}, "b: contents have sha256 B, expected none"),
+        ({"a": "A", "b": "B", "c": "C"}, "c: contents have sha256 none,"),
+        ("{", "sha256 of its tensors: not JSON"),
+    ],
+)
+def test_a_tensor_more_or_less(tmp_path, stated, line):
+  arrays = {"a": np.zeros(1), "b": np.ones(1)}
+  sums = {k: artifacts.digest_arrays({k: v}) for k, v in arrays.items()}
+  if stated != "{":
+    stated = json.dumps({k: sums.get(k, "C") for k in stated})
+  path = tmp_path / "a.safetensors"
+  safetensors_numpy.save_file(arrays, path, {"sha256": stated})
+  line = line.replace(" B,", f" {sums['b'][:12]},")
+  with pytest.raises(UserError) as refusal:
+    artifacts.load_arrays(path)
+  assert str(refusal.value).startswith(f"{path}: {line}")
+  assert str(refusal.value).endswith(": the file is damaged")
 
 
 def test_a_truncated_file_is_refused_wherever_it_ends(tmp_path):

@@ -1,6 +1,7 @@
 """What `t5x export` writes, measures, prints and refuses."""
 
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -9,11 +10,10 @@ from safetensors import numpy as safetensors_numpy
 from tests import tiny_experiment
 from tests.command_line import TINY, refused, run
 from xprompt_jax import artifacts, prompt_formats, stored_prompts
-from xprompt_jax.export import exporting, model_card
+from xprompt_jax.export import contents, exporting, model_card
 from xprompt_jax.prompt_formats import npy
 from xprompt_jax.types import UserError
 
-FORMATS = ("peft", "npy", "safetensors", "openprompt", "compact")
 FILES = {
     "peft": {"adapter_model.safetensors", "adapter_config.json"},
     "npy": {"prompt.npy"},
@@ -28,7 +28,7 @@ H, K = 12, 4
 @pytest.fixture(
     params=[
         pytest.param(name, marks=[pytest.mark.interop] * (name == "openprompt"))
-        for name in FORMATS
+        for name in FILES
     ]
 )
 def output_format(request):
@@ -46,7 +46,7 @@ def load(experiment, folder="rewind"):
 
 def make(experiment, source, output_format="npy", rows=(0,)):
   prompt, masks, path = source
-  return exporting.make_export(
+  return contents.make_export(
       experiment,
       prompt,
       masks,
@@ -67,7 +67,8 @@ def files_of(folder):
 
 
 def test_what_is_written_is_what_is_read(finished, tmp_path, output_format):
-  experiment, _ = finished
+  experiment, summary = finished
+  winner = summary["methods"][-1]["rows"][1]
   prompt, masks, path = load(experiment)
   output = tmp_path / "new" / output_format
   made = make(experiment, (prompt, masks, path), output_format, rows=(1,))
@@ -83,19 +84,22 @@ def test_what_is_written_is_what_is_read(finished, tmp_path, output_format):
   np.testing.assert_array_equal(found["prompt"], masked(prompt, masks)[[1]])
   zeros = found["prompt"][found["prompt"] == 0]
   assert len(zeros) and not np.signbit(zeros).any()
-  if output_format in ("safetensors", "compact"):
-    np.testing.assert_array_equal(found["token_mask"], masks.token_mask[[1]])
-    np.testing.assert_array_equal(found["piece_mask"], masks.piece_mask[[1]])
+  np.testing.assert_array_equal(found["token_mask"], masks.token_mask[[1]])
+  np.testing.assert_array_equal(found["piece_mask"], masks.piece_mask[[1]])
   assert line == {
       "format": output_format,
       "prompt": "rewind/prompt.safetensors",
-      "row": 1,
-      "seed": 8,
-      "token_ratio": line["token_ratio"],
-      "piece_ratio": line["piece_ratio"],
-      "kept_tokens": int(masks.token_mask[1].sum()),
-      "kept_pieces": int(masks.piece_mask[1].sum()),
-      "tunable_parameters": 3 * int(masks.piece_mask[1].sum()),
+      "tickets": [
+          {
+              "row": 1,
+              "seed": 8,
+              "token_ratio": winner["token_ratio"],
+              "piece_ratio": winner["piece_ratio"],
+              "kept_tokens": int(masks.token_mask[1].sum()),
+              "kept_pieces": int(masks.piece_mask[1].sum()),
+              "tunable_parameters": 3 * int(masks.piece_mask[1].sum()),
+          }
+      ],
       "prompt_length": 5,
       "pruned_tokens": "zero",
       "frozen_params": "f",
@@ -144,9 +148,9 @@ def test_compact_takes_every_ticket_of_a_file(finished, tmp_path):
   made = make(experiment, (prompt, masks, path), "compact", rows)
   line = exporting.write_export(experiment, made, tmp_path / "out")
   assert len(rows) == 4
-  assert line["rows"] == [0, 1, 2, 3]
-  assert line["seeds"] == [3, 3, 8, 8]
-  assert line["kept_pieces"] == [int(m.sum()) for m in masks.piece_mask]
+  tickets = [(t["row"], t["seed"], t["kept_pieces"]) for t in line["tickets"]]
+  pieces = [int(m.sum()) for m in masks.piece_mask]
+  assert tickets == [*zip((0, 1, 2, 3), (3, 3, 8, 8), pieces, strict=True)]
   assert line["dense_bytes"] == 4 * 5 * 12 * 4
   file = tmp_path / "out" / "compact.safetensors"
   assert line["bytes"] == file.stat().st_size
@@ -161,48 +165,94 @@ def test_compact_takes_every_ticket_of_a_file(finished, tmp_path):
   ]
 
 
+def test_an_export_that_is_exported_again_keeps_its_counts(
+    finished, tmp_path, output_format
+):
+  experiment, _ = finished
+  _, masks, _ = source = load(experiment)
+  first, second = tmp_path / "first", tmp_path / "second"
+  made = make(experiment, source, output_format, rows=(1,))
+  line = exporting.write_export(experiment, made, first)
+  stored = stored_prompts.read_prompts(str(first), experiment.config)
+  again = make(experiment, (*stored, str(first)), "npy")
+  sizes = ("kept_tokens", "kept_pieces", "tunable_parameters")
+  expected = {name: line["tickets"][0][name] for name in sizes}
+  found = exporting.write_export(experiment, again, second)
+  assert found["tickets"] == [{"row": 0, **expected}]
+  tokens, pieces = int(masks.token_mask[1].sum()), masks.piece_mask[1].sum()
+  assert (
+      f"Its masks prune {5 - tokens} of 5 tokens, and {20 - int(pieces)} of 20"
+      " pieces."
+  ) in (second / "README.md").read_text()
+  table = (second / "README.md").read_text().partition("## Kept tokens")[2]
+  assert table.count(" of 4 |") == tokens
+
+
 # What goes wrong
 
 
-def test_a_failed_export_leaves_nothing(finished, tmp_path, monkeypatch):
+@pytest.fixture
+def made(finished):
   experiment, _ = finished
-  made = make(experiment, load(experiment))
+  return experiment, make(experiment, load(experiment))
 
+
+def write_and_fail(monkeypatch, made, output, error):
   def fail(*_):
-    raise KeyboardInterrupt
+    raise error
 
-  monkeypatch.setattr(model_card, "card", fail)
-  with pytest.raises(KeyboardInterrupt):
-    exporting.write_export(experiment, made, tmp_path / "out")
+  with monkeypatch.context() as patched, pytest.raises(type(error)):
+    patched.setattr(model_card, "card", fail)
+    exporting.write_export(*made, output)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "full")])
+def test_a_failed_export_leaves_nothing(made, tmp_path, monkeypatch, error):
+  if isinstance(error, OSError):
+    line = f"{tmp_path}/out: cannot write: full"
+    error = UserError(line)
+  write_and_fail(monkeypatch, made, tmp_path / "new" / "out", error)
   assert list(tmp_path.iterdir()) == []
 
 
-def test_what_reads_back_differently_is_refused(
-    finished, tmp_path, monkeypatch
-):
-  experiment, _ = finished
-  made = make(experiment, load(experiment))
+@pytest.mark.parametrize("name", [".", "link"])
+def test_folders_of_other_names(made, tmp_path, monkeypatch, name):
+  here = tmp_path / "here"
+  here.mkdir()
+  monkeypatch.chdir(here)
+  if name == "link":
+    (tmp_path / name).symlink_to(here)
+  output = pathlib.Path("." if name == "." else f"../{name}")
+  beside = sorted(tmp_path.iterdir())
+  write_and_fail(monkeypatch, made, output, KeyboardInterrupt())
+  # As it was, in what it is and what it holds.
+  assert sorted(tmp_path.iterdir()) == beside and not list(here.iterdir())
+  exporting.write_export(*made, output)
+  assert set(files_of(here)) == {"prompt.npy", "README.md", "export.json"}
+  assert sorted(tmp_path.iterdir()) == beside
+  assert (tmp_path / name).is_symlink() == (name == "link")
+  # Where the program was started is still there.
+  assert pathlib.Path.cwd() == here
+
+
+def test_what_reads_back_differently_is_refused(made, tmp_path, monkeypatch):
   write = npy.write
   monkeypatch.setattr(
-      npy, "write", lambda path, prompt: write(path, prompt + 1)
+      npy, "write", lambda path, prompt: write(path, prompt * 2)
   )
   with pytest.raises(UserError) as refusal:
-    exporting.write_export(experiment, made, tmp_path / "out")
-  line = str(refusal.value)
-  assert line.startswith(f"{tmp_path}/.out.")
-  assert line.endswith(
-      ".part: prompt: read back other contents than were written, expected the"
-      " same: the disk is not to be trusted"
+    exporting.write_export(*made, tmp_path / "out")
+  assert str(refusal.value) == (
+      f"{tmp_path}/out: prompt: read back other contents than were written,"
+      " expected the same: the disk is not to be trusted"
   )
   assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_cannot_be_written(finished, tmp_path):
-  experiment, _ = finished
-  made = make(experiment, load(experiment))
+def test_a_folder_that_cannot_be_written(made, tmp_path):
   (tmp_path / "file").touch()
   with pytest.raises(UserError) as refusal:
-    exporting.write_export(experiment, made, tmp_path / "file" / "out")
+    exporting.write_export(*made, tmp_path / "file" / "out")
   assert str(refusal.value) == (
       f"{tmp_path}/file/out: cannot write: Not a directory"
   )
@@ -230,12 +280,11 @@ def test_requests_that_are_refused(tiny_run, tmp_path, capsys):
   for arguments, line in (
       (
           command(tiny_run, full),
-          f"--output={full}: found a folder that is not empty, expected a new"
-          " folder",
+          f"{full}: exists, expected a new or an empty folder",
       ),
       (
           command(tiny_run, file),
-          f"--output={file}: found a file, expected a new folder",
+          f"{file}: exists, expected a new or an empty folder",
       ),
       (
           command(tiny_run, out, "compact", "--remove_pruned_tokens"),
@@ -308,33 +357,20 @@ def test_without_torch_openprompt_is_refused_at_once(
 def test_an_exported_prompt_scores_what_the_run_scored(
     tiny_run, tmp_path, capsys
 ):
-  assert run("eval", *TINY, f"--workdir={tiny_run}") == 0
-  expected = [json.loads(x) for x in capsys.readouterr().out.splitlines()]
-  for name in ("peft", "compact"):
-    output = tmp_path / name
-    more = [] if name == "compact" else ["--row=1"]
-    assert run(*command(tiny_run, output, name, *more)) == 0
-    printed = capsys.readouterr()
-    line = json.loads(printed.out)
-    assert line["prompt"] == f"{tiny_run}/rewind/prompt.safetensors"
-    assert line["output"] == str(output)
-    assert (
-        run(
-            "eval",
-            *TINY,
-            # Longer than the file: the file decides.
-            "--gin.PROMPT_LENGTH=9",
-            f"--gin.PROMPT_FILE='{output}'",
-            f"--workdir={tiny_run}",
-        )
-        == 0
-    )
-    found = [json.loads(x) for x in capsys.readouterr().out.splitlines()]
-    wanted = expected if name == "compact" else expected[1:]
-    for one, other in zip(found, wanted, strict=True):
-      assert one["score"] == other["score"]
-      if name == "compact":
-        assert one["kept_pieces"] == other["kept_pieces"]
+  output = tmp_path / "out"
+  assert run(*command(tiny_run, output, "peft", "--row=1")) == 0
+  line = json.loads(capsys.readouterr().out)
+  assert line["prompt"] == f"{tiny_run}/rewind/prompt.safetensors"
+  assert line["output"] == str(output)
+  # Longer than the file: the file decides.
+  more = ("--gin.PROMPT_LENGTH=9", f"--gin.PROMPT_FILE='{output}'")
+  files = (f"--workdir={tiny_run}", "--split=validation")
+  assert run("eval", *TINY, *more, *files) == 0
+  found = json.loads(capsys.readouterr().out)
+  summary = json.loads((tiny_run / "result.json").read_text())
+  expected = summary["methods"][-1]["rows"][1]
+  assert found["score"] == expected["validation"]["score"]
+  assert found["kept_pieces"] == expected["kept_pieces"]
 
 
 def test_removal_through_the_command_line(tiny_run, tmp_path, capsys):
@@ -343,7 +379,8 @@ def test_removal_through_the_command_line(tiny_run, tmp_path, capsys):
   assert run(*arguments) == 0
   line = json.loads(capsys.readouterr().out)
   # Half of 4 tokens are pruned.
-  assert (line["row"], line["seed"]) == (0, 0)
+  (ticket,) = line["tickets"]
+  assert (ticket["row"], ticket["seed"]) == (0, 0)
   assert (line["removed_tokens"], line["prompt_length"]) == (2, 2)
   summary = json.loads((tiny_run / "result.json").read_text())
   recorded = summary["methods"][-1]["rows"][0]["validation"]

@@ -6,7 +6,8 @@ import json
 import pytest
 
 from tests import tiny_experiment
-from xprompt_jax.export import exporting, load_snippets
+from xprompt_jax.export import contents, load_snippets
+from xprompt_jax.prompt_formats.formats import FORMATS
 
 
 def section(name, kept="float32", computed="float32", on_hub=True):
@@ -23,7 +24,7 @@ def section(name, kept="float32", computed="float32", on_hub=True):
 
 
 def test_every_format_says_how_it_is_loaded():
-  for name in exporting.FORMATS:
+  for name in FORMATS:
     text = section(name)
     assert text.startswith("## Load it\n\n")
     code = text.partition("```python\n")[2].partition("```")[0]
@@ -80,7 +81,7 @@ def test_the_adapter_names_what_transformers_can_load(
     (tmp_path / folder).mkdir()
     (tmp_path / folder / "config.json").write_text(json.dumps(config))
   made = dataclasses.replace(tiny_experiment.CONFIG, checkpoint=checkpoint)
-  base, hub = exporting.base_model(made)
+  base, hub = contents.base_model(made)
   # A folder by its whole path, or it would look like a hub id.
   name = str(tmp_path / "HF") if name == "HF" else name
   assert (base.name, base.revision, hub) == (name, revision, on_hub)

@@ -8,7 +8,13 @@ import pytest
 
 from tests import tiny_experiment
 from xprompt_jax import artifacts, prompt_formats
-from xprompt_jax.export import exporting, markdown, model_card, run_records
+from xprompt_jax.export import (
+    contents,
+    exporting,
+    markdown,
+    model_card,
+    run_records,
+)
 from xprompt_jax.export.nearest_words import nearest_words
 from xprompt_jax.prompt_formats import peft
 from xprompt_jax.types import PromptMasks
@@ -104,7 +110,7 @@ def a_prompt(**fields):
       ),
       "on_hub": False,
   }
-  return model_card.Export(**{**values, **fields})
+  return contents.Export(**{**values, **fields})
 
 
 CARD = """\
@@ -191,6 +197,11 @@ Positions are those before anything was removed, counted from 0. Words are\
 | --- | --- |
 | jax | 1.2 |
 """
+
+
+def record_of(path):
+  prompt = prompt_formats.read_prompt(path, 12)["prompt"]
+  return run_records.read_record(str(path), prompt)
 
 
 def write_card(tmp_path, made):
@@ -292,7 +303,7 @@ def test_what_masks_say_without_a_run(tmp_path):
 def test_the_card_takes_the_runs_own_settings(finished, tmp_path):
   experiment, _ = finished
   path = str(experiment.workdir / "rewind" / artifacts.PROMPT)
-  record = run_records.read_record(path, 2)
+  record = record_of(path)
   task = {**record.config["task"], "inputs_length": 77, "targets_length": 5}
   config = {**record.config, "task": task, "frozen_dtype": "bfloat16"}
   record = dataclasses.replace(record, config=config)
@@ -322,8 +333,7 @@ def test_the_card_takes_the_runs_own_settings(finished, tmp_path):
 def test_what_validation_chose(finished, tmp_path, stage, text):
   experiment, _ = finished
   path = experiment.workdir / stage / artifacts.PROMPT
-  rows = len(prompt_formats.read_prompt(path, 12)["prompt"])
-  record = run_records.read_record(str(path), rows)
+  record = record_of(path)
   assert record.stage == stage
   assert text in write_card(tmp_path, a_prompt(record=record))
 
@@ -332,7 +342,7 @@ def test_the_card_of_a_run(finished, tmp_path):
   experiment, summary = finished
   path = experiment.workdir / "rewind" / artifacts.PROMPT
   prompt, masks = prompt_formats.read_table(path, embed_dim=12, num_pieces=4)
-  made = exporting.make_export(
+  made = contents.make_export(
       experiment,
       prompt,
       masks,
@@ -364,6 +374,7 @@ def test_the_card_of_a_run(finished, tmp_path):
       "| Adafactor: learning rate | 0.3 |",
       "| training: num steps | 4 |",
       "| search: rewind to | tuned |",
+      "| test | not recorded | 5 | ",
       "| seeds of the run | \\[3, 8\\] |",
       "| position | kept pieces | importance | nearest words (cosine) |",
       *(f"\n| {i} | " for i in kept),
@@ -376,7 +387,7 @@ def test_the_card_of_a_run(finished, tmp_path):
 def test_the_card_of_a_run_that_has_not_ended(finished, tmp_path):
   experiment, _ = finished
   path = experiment.workdir / "tune" / artifacts.PROMPT
-  record = run_records.read_record(str(path), 2)
+  record = record_of(path)
   rows = tuple({k: v for k, v in r.items() if k != "test"} for r in record.rows)
   record = dataclasses.replace(record, rows=rows, tickets_tried=None)
   card = write_card(tmp_path, a_prompt(record=record))

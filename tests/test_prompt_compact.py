@@ -1,5 +1,7 @@
 """The compact file bit by bit, and damage to what this program writes."""
 
+import json
+
 import numpy as np
 import pytest
 from safetensors import numpy as safetensors_numpy
@@ -140,6 +142,13 @@ def test_one_changed_byte_of_our_own_files_is_never_believed(tmp_path, write):
   content = path.read_bytes()
   np.testing.assert_array_equal(read(path)["prompt"], [PROMPT])
   header = 8 + int.from_bytes(content[:8], "little")
+  tensors = json.loads(content[8:header])
+  tensors.pop("__metadata__")
+
+  def tensor(place):
+    offsets = {k: v["data_offsets"] for k, v in tensors.items()}
+    return next(k for k, (a, b) in offsets.items() if a <= place < b)
+
   believed = 0
   for place in range(len(content)):
     changed = bytearray(content)
@@ -149,6 +158,8 @@ def test_one_changed_byte_of_our_own_files_is_never_believed(tmp_path, write):
       found = read(path)
     except UserError as e:
       assert str(e).startswith(f"{path}: ") and "\n" not in str(e)
+      if place >= header:
+        assert str(e).startswith(f"{path}: {tensor(place - header)}: contents")
     else:
       # The name of the sum itself, in the header: the tensors are whole.
       assert place < header

@@ -1,5 +1,6 @@
 """What export.json and result.json beside a prompt say is held to."""
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -7,8 +8,12 @@ import shutil
 import numpy as np
 import pytest
 
+from tests import tiny_experiment
 from tests.command_line import TINY, refused, run
-from xprompt_jax import artifacts
+from tests.prompt_files import BASE
+from xprompt_jax import artifacts, stored_prompts
+from xprompt_jax.prompt_formats import npy, peft
+from xprompt_jax.types import UserError
 
 IGNORE = "--gin.PromptConfig.pruned_tokens='ignore'"
 
@@ -24,6 +29,17 @@ def write_prompt(path, token_mask, **note):
   artifacts.write_json(path.with_name("export.json"), note)
 
 
+def read(path, pruned_tokens="zero"):
+  """What every command does with a prompt before it computes anything."""
+  config = tiny_experiment.CONFIG
+  config = dataclasses.replace(
+      config,
+      model=dataclasses.replace(config.model, emb_dim=32),
+      prompt=dataclasses.replace(config.prompt, pruned_tokens=pruned_tokens),
+  )
+  return stored_prompts.read_prompts(str(path), config)
+
+
 def infer(tmp_path, prompt, *more):
   """Arguments of `t5x infer` with a prompt file."""
   (tmp_path / "in.jsonl").write_text('{"inputs": "a"}\n')
@@ -31,29 +47,27 @@ def infer(tmp_path, prompt, *more):
   return ["infer", *TINY, f"--gin.PROMPT_FILE='{prompt}'", *files, *more]
 
 
-def exported(tmp_path, run_dir, *more):
-  """Exports the run's first row of pruned tokens as it was trained."""
-  output = tmp_path / "out"
-  to = ["--format=safetensors", f"--output={output}", f"--workdir={run_dir}"]
-  assert run("export", *TINY, *more, *to) == 0
-  return output
+@pytest.fixture(scope="module")
+def output(tiny_run, tmp_path_factory):
+  """The run's first row of pruned tokens, exported as it was trained."""
+  folder = tmp_path_factory.mktemp("exported") / "out"
+  to = ["--format=safetensors", f"--output={folder}", f"--workdir={tiny_run}"]
+  assert run("export", *TINY, *to) == 0
+  return folder
 
 
 @pytest.mark.parametrize("whole", [True, False])
 def test_an_export_keeps_what_its_pruned_tokens_are(
-    tiny_run, tmp_path, capsys, whole
+    output, tmp_path, capsys, whole
 ):
-  output = exported(tmp_path, tiny_run)
-  capsys.readouterr()
   path = output if whole else output / "prompt.safetensors"
   assert refused(capsys, *infer(tmp_path, path, IGNORE)) == (
       f"{path}: found PromptConfig.pruned_tokens = 'ignore' and 2 pruned"
       " tokens, expected --gin.PromptConfig.pruned_tokens=\"'zero'\", as"
       f" {output}/export.json says"
   )
-  # As it was meant, and without a word about weights.
-  assert run(*infer(tmp_path, path)) == 0
-  assert capsys.readouterr().err == ""
+  # As it was meant.
+  assert read(path)[1].token_mask.sum() == 2
 
 
 def test_a_prompt_that_was_trained_with_ignore(tmp_path, capsys):
@@ -75,7 +89,7 @@ def test_a_prompt_that_was_trained_with_ignore(tmp_path, capsys):
   library = infer(tmp_path, path)
   library[library.index(f"--gin.PROMPT_FILE='{path}'")] = f"--prompt=a={path}"
   assert refused(capsys, *library) == line
-  assert run(*infer(tmp_path, path, IGNORE)) == 0
+  assert read(path, "ignore")[1].token_mask.tolist() == [[1, 0, 0]]
 
 
 @pytest.mark.parametrize(
@@ -86,13 +100,10 @@ def test_a_prompt_that_was_trained_with_ignore(tmp_path, capsys):
         ([1, 0, 1], {"pruned_tokens": "ignore", "file": "another.npy"}),
     ],
 )
-def test_nothing_is_refused_where_nothing_differs(
-    tmp_path, capsys, token_mask, note
-):
+def test_nothing_is_refused_where_nothing_differs(tmp_path, token_mask, note):
   path = tmp_path / "out" / "mine.safetensors"
   write_prompt(path, token_mask, **note)
-  assert run(*infer(tmp_path, path)) == 0
-  assert capsys.readouterr().err == ""
+  assert read(path)[1].token_mask.tolist() == [token_mask]
 
 
 def test_a_runs_own_prompt_keeps_what_its_pruned_tokens_are(
@@ -109,15 +120,47 @@ def test_a_runs_own_prompt_keeps_what_its_pruned_tokens_are(
   assert refused(capsys, *infer(tmp_path, path, IGNORE)) == line
   # Alone it may be used either way.
   shutil.copy(path, tmp_path / "prompt.safetensors")
-  alone = infer(tmp_path, tmp_path / "prompt.safetensors", IGNORE)
-  assert run(*alone) == 0
+  _, masks = read(tmp_path / "prompt.safetensors", "ignore")
+  assert masks.token_mask.sum() == 4
 
 
-def test_other_frozen_weights_are_told(tiny_run, tmp_path, capsys):
-  output = exported(tmp_path, tiny_run)
-  meant = json.loads(capsys.readouterr().out)["frozen_params"]
+@pytest.mark.parametrize("name", ["prompt.npy", "adapter_model.safetensors"])
+def test_formats_without_masks_keep_what_their_pruned_tokens_are(
+    tmp_path, name
+):
+  """export.json has the masks, and they are those of every command."""
+  folder = tmp_path / "out"
+  folder.mkdir()
+  prompt = np.ones((3, 32), np.float32) * np.array([[1], [0], [1]], np.float32)
+  if name == "prompt.npy":
+    npy.write(folder / name, prompt)
+  else:
+    peft.write(folder, prompt, BASE)
+  digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+  note = {
+      "file": name,
+      "sha256": digest,
+      "pruned_tokens": "zero",
+      "token_mask": "101",
+      "piece_mask": ["11", "00", "11"],
+  }
+  artifacts.write_json(folder / "export.json", note)
+  found, masks = read(folder)
+  np.testing.assert_array_equal(found, [prompt])
+  assert masks.token_mask.tolist() == [[1, 0, 1]]
+  assert masks.piece_mask.tolist() == [[[1, 1], [0, 0], [1, 1]]]
+  with pytest.raises(UserError, match="and 1 pruned tokens, expected --gin"):
+    read(folder, "ignore")
+
+
+def test_other_frozen_weights_are_told(output, tiny_run, tmp_path, capsys):
+  meant = json.loads((output / "export.json").read_text())["frozen_params"]
   found = json.loads((tiny_run / "run.json").read_text())["frozen_params"]
   assert meant == found
+  own = tiny_experiment.make_experiment(tmp_path)
+  own = dataclasses.replace(own, fingerprint=meant)
+  stored_prompts.warn_of_other_weights(str(output), own)
+  assert capsys.readouterr().err == ""
   other = "--gin.CHECKPOINT='random:9'"
   assert run(*infer(tmp_path, output, other)) == 0
   printed = capsys.readouterr()

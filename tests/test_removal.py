@@ -10,16 +10,18 @@ from safetensors import numpy as safetensors_numpy
 
 from tests import examples, tiny_experiment
 from xprompt_jax import artifacts, prompt_formats
-from xprompt_jax.export import exporting, removal
+from xprompt_jax.export import contents, exporting, removal
 from xprompt_jax.types import PromptMasks, UserError
 
 # P 5, K 4, H 12.
 H, K = 12, 4
+# Where it is not what is looked at: it takes predictions of two lengths.
+UNMEASURED = removal.Change(before={}, after={}, max_abs=0.0, mean_abs=0.0)
 
 
 def make(experiment, source, output_format="npy"):
   prompt, masks, path = source
-  return exporting.make_export(
+  return contents.make_export(
       experiment,
       prompt,
       masks,
@@ -48,12 +50,14 @@ def logits_apart(experiment, *prompts):
   """Differences of target logits [N, V], in one batch of the model itself."""
   split = experiment.splits["validation"]
   (batch,) = examples.rows_of(split).every_example(len(split))
+  arrays = jax.tree.map(jnp.asarray, batch.arrays)
+  logits = jax.jit(experiment.model.logits)
   one, other = (
-      experiment.model.logits(
+      logits(
           experiment.frozen_params,
           jnp.repeat(jnp.asarray(values, jnp.float32), len(split), axis=0),
           jnp.repeat(jnp.asarray(visible), len(split), axis=0),
-          jax.tree.map(jnp.asarray, batch.arrays),
+          arrays,
       )
       for values, visible in prompts
   )
@@ -61,37 +65,52 @@ def logits_apart(experiment, *prompts):
   return np.abs(np.asarray(one) - np.asarray(other))[targets]
 
 
-@pytest.mark.parametrize("mode", ["zero", "ignore"])
-@pytest.mark.parametrize("name", ["peft", "npy", "safetensors"])
-def test_removed_tokens_leave_a_shorter_prompt_and_a_measure(
-    tmp_path, name, mode
-):
+@pytest.fixture(scope="module", params=["zero", "ignore"])
+def measured(request, tmp_path_factory):
+  """An experiment, a prompt with masks, and what is exported of it."""
+  folder = tmp_path_factory.mktemp("measured")
   config = dataclasses.replace(
       tiny_experiment.CONFIG,
       prompt=dataclasses.replace(
-          tiny_experiment.CONFIG.prompt, pruned_tokens=mode
+          tiny_experiment.CONFIG.prompt, pruned_tokens=request.param
       ),
       # Several batches, the last one filled up.
       score_batch_size=3,
   )
   experiment = tiny_experiment.make_experiment(
-      tmp_path, config, [tiny_experiment.CHECKSUM]
+      folder, config, [tiny_experiment.CHECKSUM]
   )
   prompt, masks = pruned()
-  source = (prompt, masks, str(tmp_path / "p.npy"))
-  np.save(tmp_path / "p.npy", prompt[0])
-  made = make(experiment, source, name)
+  np.save(folder / "p.npy", prompt[0])
+  source = (prompt, masks, str(folder / "p.npy"))
+  return experiment, prompt, masks, make(experiment, source)
+
+
+@pytest.mark.parametrize("name", ["peft", "npy", "safetensors"])
+def test_removed_tokens_leave_a_shorter_prompt(measured, tmp_path, name):
+  experiment, prompt, masks, made = measured
+  made = dataclasses.replace(made, output_format=name)
   line = exporting.write_export(experiment, made, tmp_path / "out")
   shorter = masked(prompt, masks)[:, [0, 2, 4]]
   found = prompt_formats.read_prompt(tmp_path / "out", H)
   np.testing.assert_array_equal(found["prompt"], shorter)
-  if name == "safetensors":
-    np.testing.assert_array_equal(found["token_mask"], [[1, 1, 1]])
-    np.testing.assert_array_equal(
-        found["piece_mask"], masks.piece_mask[:, [0, 2, 4]]
-    )
+  np.testing.assert_array_equal(found["token_mask"], [[1, 1, 1]])
+  np.testing.assert_array_equal(
+      found["piece_mask"], masks.piece_mask[:, [0, 2, 4]]
+  )
   assert made.positions == (0, 2, 4)
   assert (line["removed_tokens"], line["prompt_length"]) == (2, 3)
+  card = (tmp_path / "out" / "README.md").read_text()
+  assert "2 pruned tokens were removed." in card
+  before, after = (line["validation"][k]["score"] for k in ("before", "after"))
+  assert f"\n| score | {before:.2f} | {after:.2f} |\n" in card
+  assert f"by at most {line['logits']['max_abs']:.3g}, by" in card
+
+
+def test_what_removal_changes_is_measured(measured, tmp_path):
+  experiment, prompt, masks, made = measured
+  line = exporting.write_export(experiment, made, tmp_path / "out")
+  shorter = masked(prompt, masks)[:, [0, 2, 4]]
   ones = PromptMasks(
       token_mask=np.ones((1, 3), np.float32),
       piece_mask=np.ones((1, 3, K), np.float32),
@@ -100,7 +119,8 @@ def test_removed_tokens_leave_a_shorter_prompt_and_a_measure(
       "before": experiment.evaluate("validation", prompt, masks)[0],
       "after": experiment.evaluate("validation", shorter, ones)[0],
   }
-  visible = masks.token_mask > 0 if mode == "ignore" else np.ones((1, 5), bool)
+  hidden = experiment.config.prompt.pruned_tokens == "ignore"
+  visible = masks.token_mask > 0 if hidden else np.ones((1, 5), bool)
   apart = logits_apart(
       experiment,
       (masked(prompt, masks), visible),
@@ -111,15 +131,11 @@ def test_removed_tokens_leave_a_shorter_prompt_and_a_measure(
   np.testing.assert_allclose(
       line["logits"]["mean_abs"], apart.mean(), rtol=1e-4
   )
-  card = (tmp_path / "out" / "README.md").read_text()
-  assert "2 pruned tokens were removed." in card
-  before, after = (line["validation"][k]["score"] for k in ("before", "after"))
-  assert f"\n| score | {before:.2f} | {after:.2f} |\n" in card
-  assert f"by at most {line['logits']['max_abs']:.3g}, by" in card
 
 
-def test_scores_stay_with_the_tokens_that_stay(tmp_path):
+def test_scores_stay_with_the_tokens_that_stay(tmp_path, monkeypatch):
   experiment = tiny_experiment.make_experiment(tmp_path)
+  monkeypatch.setattr(removal, "measure", lambda *_: UNMEASURED)
   prompt, masks = pruned()
   path = tmp_path / "scored.safetensors"
   arrays = {
@@ -149,10 +165,11 @@ def test_scores_stay_with_the_tokens_that_stay(tmp_path):
   ]
 
 
-def test_a_runs_prompt_is_measured_on_its_own_validation(finished):
+def test_a_runs_prompt_is_measured_on_its_own_validation(finished, monkeypatch):
   experiment, _ = finished
   path = str(experiment.workdir / "rewind" / artifacts.PROMPT)
-  source = (*pruned(rows=2), path)
+  prompt = prompt_formats.read_prompt(path, H)["prompt"]
+  source = (prompt, pruned(rows=2)[1], path)
   validation = experiment.splits["validation"]
   changed = {**validation.info, "arrays_sha256": "another"}
   changed = dataclasses.replace(validation, info=changed)
@@ -175,7 +192,8 @@ def test_a_runs_prompt_is_measured_on_its_own_validation(finished):
     with pytest.raises(UserError) as refusal:
       make(dataclasses.replace(experiment, **fields), source)
     assert str(refusal.value) == line
-  assert make(experiment, source).change is not None
+  monkeypatch.setattr(removal, "measure", lambda *_: UNMEASURED)
+  assert make(experiment, source).change is UNMEASURED
 
 
 def test_nothing_is_removed_where_nothing_is_pruned(tmp_path):

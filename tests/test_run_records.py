@@ -6,15 +6,16 @@ import pytest
 from tests import tiny_experiment
 from xprompt_jax import artifacts, prompt_formats
 from xprompt_jax.export import run_records
+from xprompt_jax.types import UserError
 
 
 def record_of(experiment, folder):
   path = experiment.workdir / folder / artifacts.PROMPT
-  rows = len(prompt_formats.read_prompt(path, 12)["prompt"])
-  return str(path), run_records.read_record(str(path), rows)
+  prompt = prompt_formats.read_prompt(path, 12)["prompt"]
+  return str(path), run_records.read_record(str(path), prompt)
 
 
-def test_a_run_records_what_stands_in_the_card(finished):
+def test_a_run_records_what_stands_in_the_card(finished, monkeypatch):
   experiment, summary = finished
   path, record = record_of(experiment, "rewind")
   xprompt = summary["methods"][-1]["rows"]
@@ -26,16 +27,39 @@ def test_a_run_records_what_stands_in_the_card(finished):
   assert record.tickets_tried == 8
   assert record.search["strategy"] == "linear"
   assert record.config["prompt"]["length"] == 5
-  # The same from the folder as from the file in it.
-  folder = str(experiment.workdir / "rewind")
-  assert run_records.read_record(folder, 2) == record
-  assert run_records.read_record(path, 3) is None
+  # The same from the folder as from the file in it, and from within it.
+  folder = experiment.workdir / "rewind"
+  prompt = prompt_formats.read_prompt(path, 12)["prompt"]
+  assert run_records.read_record(str(folder), prompt) == record
+  monkeypatch.chdir(folder)
+  for here in (".", "./", "prompt.safetensors", "../rewind"):
+    assert run_records.read_record(here, prompt) == record
+    assert len(run_records.read_scores(here, record.rows)) == 2
+  assert run_records.read_record(path, prompt[[0, 0, 1]]) is None
 
 
-def test_tuned_prompts_have_a_record_too(finished):
+def test_another_prompt_has_no_part_in_what_the_run_recorded(finished):
+  experiment, _ = finished
+  path = experiment.workdir / "rewind" / artifacts.PROMPT
+  prompt = prompt_formats.read_prompt(path, 12)["prompt"]
+  found = artifacts.digest_arrays({"prompt": prompt[::-1]})
+  meant = artifacts.digest_arrays({"prompt": prompt})
+  with pytest.raises(UserError) as refusal:
+    run_records.read_record(str(path), prompt[::-1])
+  assert str(refusal.value) == (
+      f"{path}: prompt: contents have sha256 {found[:12]}, expected"
+      f" {meant[:12]} by {path.parent}/result.json: it is not the prompt of"
+      " that run"
+  )
+
+
+def test_tuned_prompts_have_a_record_too(finished, monkeypatch):
   experiment, summary = finished
   _, record = record_of(experiment, "tune")
   assert list(record.rows) == summary["methods"][1]["rows"]
+  monkeypatch.chdir(experiment.workdir / "tune" / "state")
+  prompt = prompt_formats.read_prompt("..", 12)["prompt"]
+  assert run_records.read_record("..", prompt) == record
   # Tickets that did not win were never looked at on test.
   _, record = record_of(experiment, "search_token")
   assert len(record.rows) == 4
@@ -44,8 +68,9 @@ def test_tuned_prompts_have_a_record_too(finished):
 
 def test_a_file_of_nobody_has_no_record(tmp_path):
   np.save(tmp_path / "p.npy", np.ones((5, 12), np.float32))
-  assert run_records.read_record(str(tmp_path / "p.npy"), 1) is None
-  assert run_records.read_record(str(tmp_path), 1) is None
+  prompt = np.ones((1, 5, 12), np.float32)
+  assert run_records.read_record(str(tmp_path / "p.npy"), prompt) is None
+  assert run_records.read_record(str(tmp_path), prompt) is None
 
 
 def test_a_run_that_has_not_ended_has_no_summary(finished, tmp_path):
@@ -56,19 +81,20 @@ def test_a_run_that_has_not_ended_has_no_summary(finished, tmp_path):
     target.parent.mkdir(exist_ok=True)
     target.write_bytes(source.read_bytes())
   path = tmp_path / artifacts.TUNE / artifacts.PROMPT
-  record = run_records.read_record(str(path), 2)
+  prompt = prompt_formats.read_prompt(path, 12)["prompt"]
+  record = run_records.read_record(str(path), prompt)
   assert (record.search, record.num_examples) == ({}, {})
   assert record.tickets_tried is None
   assert all("test" not in row for row in record.rows)
   assert record.config["task"]["name"] == "tiny"
-  assert run_records.read_scores(str(path), record.rows[0]) == {}
+  assert run_records.read_scores(str(path), record.rows) == ({}, {})
 
 
 @pytest.mark.parametrize("row", [0, 1])
 def test_scores_of_a_ticket(finished, row):
   experiment, _ = finished
   path, record = record_of(experiment, "rewind")
-  found = run_records.read_scores(path, record.rows[row])
+  (found,) = run_records.read_scores(path, [record.rows[row]])
   assert set(found) == {"token_scores", "piece_scores"}
   for granularity in ("token", "piece"):
     scores = tiny_experiment.arrays_of(
@@ -78,7 +104,7 @@ def test_scores_of_a_ticket(finished, row):
     np.testing.assert_array_equal(found[name], scores[name][row])
   # A tuned prompt has those that were taken with nothing pruned.
   path, record = record_of(experiment, "tune")
-  found = run_records.read_scores(path, record.rows[row])
+  (found,) = run_records.read_scores(path, [record.rows[row]])
   scores = tiny_experiment.arrays_of(
       experiment, "score_token", artifacts.SCORES
   )

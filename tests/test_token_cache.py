@@ -313,7 +313,9 @@ class TestDamage:
     content = bytearray(path.read_bytes())
     content[-4] ^= 1
     path.write_bytes(bytes(content))
-    with pytest.raises(UserError, match=r"train\.safetensors: contents have"):
+    with pytest.raises(
+        UserError, match=r"train.safetensors: targets: contents"
+    ):
       make()
 
   def test_ids_of_another_cache(self, make, tmp_path):

@@ -8,6 +8,7 @@ is the mark that the stage is done.
 from collections.abc import Iterator, Mapping
 import contextlib
 import hashlib
+import importlib.metadata
 import json
 import os
 import pathlib
@@ -38,6 +39,9 @@ EVALUATE = "evaluate"
 INFER = "infer"
 SCORE = "score"
 
+_SHA256 = "sha256"  # Of a safetensors file's metadata.
+_PACKAGES = ("xprompt-jax", "jax", "jaxlib", "flax", "optax", "numpy")
+
 
 def score_folder(granularity: str) -> str:
   """The folder of a scoring stage: `score_token` or `score_piece`."""
@@ -52,6 +56,15 @@ def prune_folder(granularity: str) -> str:
 def search_folder(name: str) -> str:
   """The folder where the tickets of one search table are trained."""
   return f"search_{name}"
+
+
+def package_versions() -> dict[str, str]:
+  """What a run computes with: installed versions by name."""
+  found = {}
+  for name in _PACKAGES:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+      found[name] = importlib.metadata.version(name)
+  return found
 
 
 @contextlib.contextmanager
@@ -137,12 +150,21 @@ def digest_arrays(arrays: Mapping[str, AnyArray]) -> str:
   return digest.hexdigest()
 
 
+def digest_metadata(arrays: Mapping[str, AnyArray]) -> dict[str, str]:
+  """What a safetensors file states of its tensors: the sha256 of each.
+
+  One entry, whose value is a JSON object: the library writes several entries in
+  a random order.
+  """
+  digests = {name: digest_arrays({name: arrays[name]}) for name in arrays}
+  return {_SHA256: json.dumps(digests, sort_keys=True)}
+
+
 def save_arrays(path: pathlib.Path, arrays: Mapping[str, Any]) -> None:
-  """Writes arrays as safetensors, with their sha256 among the metadata."""
+  """Writes arrays as safetensors, with the sha256 of each in the metadata."""
   # Not ascontiguousarray, which gives a number an axis.
   arrays = {k: np.asarray(v, order="C") for k, v in arrays.items()}
-  metadata = {"sha256": digest_arrays(arrays)}
-  content = safetensors_numpy.save(arrays, metadata)
+  content = safetensors_numpy.save(arrays, digest_metadata(arrays))
   with replacing(path) as temporary:
     temporary.write_bytes(content)
 
@@ -172,17 +194,36 @@ def check_digest(
 
   Args:
     path: the file.
-    metadata: the file's; other programs' state no sha256.
+    metadata: the file's; other programs' state no sha256, and older files one
+      over all of their arrays.
     arrays: what was read.
 
   Raises:
-    UserError: another sha256.
+    UserError: another sha256; names the tensor where each has its own.
   """
-  stated = metadata.get("sha256")
-  if stated is not None and stated != (found := digest_arrays(arrays)):
+  stated = metadata.get(_SHA256)
+  if stated is None:
+    return
+  if not stated.startswith("{"):
+    require_digest(str(path), digest_arrays(arrays), stated)
+    return
+  try:
+    expected = json.loads(stated)
+  except ValueError as e:
     raise UserError(
-        f"{path}: contents have sha256 {found[:12]}, expected {stated[:12]}:"
-        " the file is damaged"
+        f"{path}: sha256 of its tensors: not JSON: the file is damaged"
+    ) from e
+  for name in sorted(expected.keys() | set(arrays)):
+    found = digest_arrays({name: arrays[name]}) if name in arrays else "none"
+    require_digest(f"{path}: {name}", found, expected.get(name, "none"))
+
+
+def require_digest(where: str, found: str, expected: object) -> None:
+  """Refuses a file, or a tensor of it, that has another sha256."""
+  if found != expected:
+    raise UserError(
+        f"{where}: contents have sha256 {found[:12]}, expected"
+        f" {str(expected)[:12]}: the file is damaged"
     )
 
 

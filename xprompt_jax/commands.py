@@ -4,8 +4,6 @@
 `search`, `evaluation` or `scoring`, and writes and prints results.
 """
 
-import contextlib
-import importlib.metadata
 import json
 import pathlib
 from typing import Any
@@ -23,16 +21,10 @@ from xprompt_jax.experiment import (
 )
 from xprompt_jax.types import require
 
-_PACKAGES = ("xprompt-jax", "jax", "jaxlib", "flax", "optax", "numpy")
-
 
 def _run_facts(experiment: Experiment) -> dict[str, Any]:
-  versions = {}
-  for name in _PACKAGES:
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-      versions[name] = importlib.metadata.version(name)
   return {
-      "versions": versions,
+      "versions": artifacts.package_versions(),
       "devices": [str(device) for device in jax.devices()],
       "seeds": list(experiment.config.seeds),
       **stored_prompts.weights_facts(experiment),

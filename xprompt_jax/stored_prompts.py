@@ -5,6 +5,7 @@
 """
 
 from collections.abc import Iterator
+import os
 import pathlib
 import sys
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 
 from xprompt_jax import artifacts, prompt_formats
 from xprompt_jax.experiment import Experiment, ExperimentConfig
-from xprompt_jax.prompt_formats import reading
+from xprompt_jax.prompt_formats import export_note, reading
 from xprompt_jax.types import PromptMasks, UserError
 
 
@@ -23,20 +24,16 @@ def _notes(prompt_path: str) -> Iterator[tuple[pathlib.Path, dict[str, Any]]]:
   Yields:
     The file, and `pruned_tokens` and `frozen_params` where it states them.
   """
-  path = pathlib.Path(prompt_path)
-  whole = path.is_dir()
-  folder = path if whole else path.parent
-  note = folder / reading.EXPORT
-  if note.exists():
-    exported = artifacts.read_json(note)
-    if whole or exported.get("file") == path.name:
-      yield note, exported
-  if not (whole or path.name == artifacts.PROMPT):
+  file = reading.file_of(prompt_path)
+  exported = export_note.read(file)
+  if exported is not None:
+    yield export_note.beside(file), exported
+  if file.name != artifacts.PROMPT:
     return
   # Every prompt of a run began in its tuning, whose config is whole.
-  beside = folder / artifacts.RESULT
-  note = folder.absolute().parent / artifacts.TUNE / artifacts.RESULT
-  if beside.exists() and note.exists():
+  folder = pathlib.Path(os.path.abspath(file)).parent
+  note = folder.parent / artifacts.TUNE / artifacts.RESULT
+  if (folder / artifacts.RESULT).exists() and note.exists():
     config = artifacts.read_json(note).get("config")
     if isinstance(config, dict) and isinstance(config.get("prompt"), dict):
       yield note, config | config["prompt"]

@@ -7,6 +7,8 @@ where the card lies.
 import json
 import pathlib
 
+from xprompt_jax.prompt_formats.formats import FORMATS
+
 _UNKNOWN_BASE = "FOLDER-OR-HUB-ID-OF-THE-T5"
 
 _PEFT = """\
@@ -34,7 +36,8 @@ ids = model.generate(
     attention_mask=inputs["attention_mask"],
     max_new_tokens={targets_length},
 )
-print(tokenizer.batch_decode(ids, skip_special_tokens=True))
+# Without pad (0) and end (1); to the tokenizer sentinels are special as well.
+print(tokenizer.batch_decode([row[row > 1] for row in ids]))
 ```
 
 Give the attention mask always: without it padding takes part."""
@@ -45,12 +48,12 @@ With NumPy, as one array [{length}, {width}]:
 ```python
 import numpy as np
 
-prompt = np.load("prompt.npy")
+prompt = np.load("{file}")
 ```
 
 In google-research/prompt-tuning:
 `--gin_file=prompt_tuning/configs/prompts/from_file.gin` with
-`--gin.PROMPT_LENGTH={length}` and `--gin.PROMPT_FILE="'prompt.npy'"`."""
+`--gin.PROMPT_LENGTH={length}` and `--gin.PROMPT_FILE="'{file}'"`."""
 
 _SAFETENSORS = """\
 With safetensors: `prompt` [{length}, {width}] with zeros where it is pruned, its
@@ -59,7 +62,7 @@ masks, and importance scores where the run took them.
 ```python
 from safetensors.numpy import load_file
 
-arrays = load_file("prompt.safetensors")
+arrays = load_file("{file}")
 prompt, token_mask = arrays["prompt"], arrays["token_mask"]
 ```"""
 
@@ -77,7 +80,7 @@ template = SoftTemplate(
     num_tokens={length},
     text='{{"placeholder":"text_a"}} {{"mask"}}',
 )
-state = torch.load("soft_embeds.pt", weights_only=True)
+state = torch.load("{file}", weights_only=True)
 # The template's state dict also names the model's own embedding.
 template.load_state_dict(state, strict=False)
 ```
@@ -161,6 +164,7 @@ def section(
       t5=_rounded(*dtypes),
       inputs_length=lengths[0],
       targets_length=lengths[1],
+      file=FORMATS[output_format].file,
       length=length,
       width=embed_dim,
   )

@@ -8,83 +8,16 @@ the same text.
 from collections.abc import Mapping, Sequence
 import dataclasses
 import json
-from typing import Any
 
 import numpy as np
 
-from xprompt_jax import masks as masks_lib
 from xprompt_jax.experiment import Experiment
 from xprompt_jax.export import load_snippets, record_text
+from xprompt_jax.export.contents import Export
 from xprompt_jax.export.markdown import escape, number, table
 from xprompt_jax.export.nearest_words import nearest_words
-from xprompt_jax.export.removal import Change
-from xprompt_jax.export.run_records import Record
-from xprompt_jax.prompt_formats.peft import BaseModel
-from xprompt_jax.types import PromptMasks
 
 FILE = "README.md"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Export:
-  """What an export is about: what is written, and what it was before.
-
-  Attributes:
-    output_format: as `--format` names it.
-    source: the prompt's file, as its last two names.
-    rows: which R of its prompts.
-    prompt: [R, P, H], masked, as it is written.
-    masks: [R, P] and [R, P, K] of it.
-    positions: P places that its tokens had in the source.
-    scores: for each row the importance scores its run took, over the source's
-      tokens; empty where there are none.
-    record: what the run recorded of each prompt of the source, or None.
-    removed: pruned tokens that were left out; None if nobody asked.
-    change: what that changed; None if nothing was left out.
-    base: the frozen T5 as transformers can load it.
-    on_hub: whether that is a hub id and not a folder.
-  """
-
-  output_format: str
-  source: str
-  rows: tuple[int, ...]
-  prompt: np.ndarray
-  masks: PromptMasks
-  positions: tuple[int, ...]
-  scores: tuple[Mapping[str, np.ndarray], ...]
-  record: Record | None
-  removed: int | None
-  change: Change | None
-  base: BaseModel
-  on_hub: bool
-
-  @property
-  def source_length(self) -> int:
-    """P of the source."""
-    return len(self.positions) + (self.removed or 0)
-
-  @property
-  def tickets(self) -> list[dict[str, Any]]:
-    """A line for each row: its ticket where it is known, and its sizes."""
-    width = self.prompt.shape[2]
-    sizes = zip(
-        masks_lib.kept_tokens(self.masks).tolist(),
-        masks_lib.kept_pieces(self.masks).tolist(),
-        masks_lib.tunable_parameters(self.masks, width).tolist(),
-        strict=True,
-    )
-    return [
-        {
-            "row": row,
-            **(self.record.rows[row] if self.record else {}),
-            "kept_tokens": tokens,
-            "kept_pieces": pieces,
-            "tunable_parameters": parameters,
-        }
-        for row, (tokens, pieces, parameters) in zip(
-            self.rows, sizes, strict=True
-        )
-    ]
 
 
 def _pruned(export: Export) -> bool:

@@ -63,7 +63,8 @@ def data(record: Record) -> str:
   rows = [
       [
           role,
-          names[role],
+          # What the test split is called is no part of a run's config.
+          names[role] or "not recorded",
           record.num_examples.get(role),
           (prints.get(role) or "")[:_SHORT] or None,
       ]

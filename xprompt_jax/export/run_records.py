@@ -4,8 +4,9 @@
 folder has no record, and nothing is made up for it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 import dataclasses
+import os
 import pathlib
 from typing import Any
 
@@ -61,8 +62,8 @@ def _with_test(
 
 
 def _folder(prompt_path: str) -> pathlib.Path:
-  """The stage's folder that a prompt file lies in."""
-  path = pathlib.Path(prompt_path).absolute()
+  """The stage's folder that a prompt file lies in, by its own name."""
+  path = pathlib.Path(os.path.abspath(prompt_path))
   return path if path.is_dir() else path.parent
 
 
@@ -70,23 +71,39 @@ def _json(path: pathlib.Path) -> dict[str, Any]:
   return artifacts.read_json(path) if path.exists() else {}
 
 
-def read_record(prompt_path: str, num_rows: int) -> Record | None:
+def _check_prompt(
+    path: str, prompt: np.ndarray, note: pathlib.Path, config: Any
+) -> None:
+  """Refuses a prompt that is not the one a result file was written about."""
+  # `rewind/` states its prompt; where others have their settings.
+  stated = config.get("prompt") if isinstance(config, dict) else None
+  found = artifacts.digest_arrays({"prompt": prompt})
+  if isinstance(stated, str) and stated != found:
+    raise UserError(
+        f"{path}: prompt: contents have sha256 {found[:12]}, expected"
+        f" {stated[:12]} by {note}: it is not the prompt of that run"
+    )
+
+
+def read_record(prompt_path: str, prompt: np.ndarray) -> Record | None:
   """The record of a prompt file that lies in a folder of a run.
 
   Args:
     prompt_path: the file, or the stage's folder.
-    num_rows: R of the file.
+    prompt: [R, P, H], what the file holds.
 
   Returns:
     None if no run's `result.json` of R rows lies beside it.
 
   Raises:
-    UserError: a result file is damaged.
+    UserError: a result file is damaged, or is about another prompt.
   """
   folder = _folder(prompt_path)
-  rows = _json(folder / artifacts.RESULT).get("rows")
-  named = pathlib.Path(prompt_path).name in (artifacts.PROMPT, folder.name)
-  if not named or not isinstance(rows, list) or len(rows) != num_rows:
+  path = pathlib.Path(prompt_path)
+  result = _json(folder / artifacts.RESULT)
+  rows = result.get("rows")
+  named = path.is_dir() or path.name == artifacts.PROMPT
+  if not named or not isinstance(rows, list) or len(rows) != len(prompt):
     return None
   root = folder.parent
   summary = _json(root / artifacts.RESULT)
@@ -97,6 +114,8 @@ def read_record(prompt_path: str, num_rows: int) -> Record | None:
   )
   if not config:
     return None
+  note = folder / artifacts.RESULT
+  _check_prompt(prompt_path, prompt, note, result.get("config"))
   return Record(
       stage=folder.name,
       rows=tuple(_with_test(row, summary) for row in rows),
@@ -144,47 +163,55 @@ def check_validation(
     )
 
 
+def _scored(folder: pathlib.Path) -> list[tuple[Mapping, Mapping]]:
+  """Each ticket of a scoring stage, with the arrays it found for it."""
+  tickets = _json(folder / artifacts.RESULT).get("rows", ())
+  if not tickets:
+    return []
+  arrays = artifacts.load_arrays(folder / artifacts.SCORES)
+  return [
+      (ticket, {name: array[row] for name, array in arrays.items()})
+      for row, ticket in enumerate(tickets)
+  ]
+
+
 def _scores_of(
-    folder: pathlib.Path, ticket: Mapping[str, Any], piece_ratio: Any
-) -> dict[str, np.ndarray]:
-  """What a scoring stage found for the prompt and masks of a ticket."""
-  result = _json(folder / artifacts.RESULT)
-  wanted = {**ticket, "piece_ratio": piece_ratio}
-  for row, scored in enumerate(result.get("rows", ())):
-    if _same_ticket(wanted, scored):
-      arrays = artifacts.load_arrays(folder / artifacts.SCORES)
-      return {name: array[row] for name, array in arrays.items()}
-  return {}
+    scored: Iterable[tuple[Mapping, Mapping]], ticket: Mapping[str, Any]
+) -> Mapping[str, np.ndarray]:
+  """The arrays of a ticket as it was before its pieces were pruned."""
+  wanted = {**ticket, "piece_ratio": None}
+  return next((a for other, a in scored if _same_ticket(wanted, other)), {})
 
 
 def read_scores(
-    prompt_path: str, ticket: Mapping[str, Any]
-) -> dict[str, np.ndarray]:
-  """Importance scores of a ticket's units, where its run took them.
+    prompt_path: str, tickets: Iterable[Mapping[str, Any]]
+) -> tuple[dict[str, np.ndarray], ...]:
+  """Importance scores of tickets' units, where their run took them.
 
   Both are of the tuned prompt before the ticket was retrained: those of tokens
   with nothing pruned, those of pieces behind the token masks.
 
   Args:
     prompt_path: as for `read_record`.
-    ticket: a row of the record.
+    tickets: rows of the record.
 
   Returns:
-    `token_scores` [P] and `piece_scores` [P, K], or what there is of them.
+    For each `token_scores` [P] and `piece_scores` [P, K], or what there is of
+    them.
 
   Raises:
     UserError: a file is damaged.
   """
   root = _folder(prompt_path).parent
-  unpruned = {**ticket, "token_ratio": None}
   by_token, by_piece = (
-      root / artifacts.score_folder(name) for name in ("token", "piece")
+      _scored(root / artifacts.score_folder(name))
+      for name in ("token", "piece")
   )
-  whole = _scores_of(by_token, unpruned, None) or _scores_of(
-      by_piece, unpruned, None
-  )
-  return {**whole, **_pieces(_scores_of(by_piece, ticket, None))}
-
-
-def _pieces(scores: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-  return {k: v for k, v in scores.items() if k == "piece_scores"}
+  found = []
+  for ticket in tickets:
+    whole = _scores_of([*by_token, *by_piece], {**ticket, "token_ratio": None})
+    pieces = _scores_of(by_piece, ticket)
+    found.append(
+        {**whole, **{k: v for k, v in pieces.items() if k == "piece_scores"}}
+    )
+  return tuple(found)

@@ -150,7 +150,7 @@ def _safetensors(prompt: np.ndarray) -> bytes:
       # transformers' readers look for the format; the sum is for ours.
       "__metadata__": {
           "format": "pt",
-          "sha256": artifacts.digest_arrays({TENSOR: prompt}),
+          **artifacts.digest_metadata({TENSOR: prompt}),
       },
       TENSOR: {
           "dtype": "F32",
@@ -164,9 +164,7 @@ def _safetensors(prompt: np.ndarray) -> bytes:
   return struct.pack("<Q", len(text)) + text + prompt.tobytes()
 
 
-def write(
-    folder: pathlib.Path, prompt: np.ndarray, base: BaseModel
-) -> list[str]:
+def write(folder: pathlib.Path, prompt: np.ndarray, base: BaseModel) -> None:
   """Writes one prompt [P, H] as an adapter of PEFT 0.4 or newer.
 
   The config has no field that a version this old does not know: those refuse
@@ -176,9 +174,6 @@ def write(
     folder: where to.
     prompt: [P, H], masked.
     base: the frozen model.
-
-  Returns:
-    The names of the files.
   """
   prompt = np.asarray(prompt, "<f4")
   with artifacts.replacing(folder / FILE) as temporary:
@@ -199,7 +194,6 @@ def write(
           "token_dim": prompt.shape[1],
       },
   )
-  return [FILE, CONFIG]
 
 
 def is_folder(folder: str | os.PathLike[str]) -> bool:

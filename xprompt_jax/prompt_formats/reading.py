@@ -5,7 +5,6 @@ under names without one. A folder is a PEFT adapter, an export of this program
 or a stage of a run. Nothing in a file or a config names another file to read.
 """
 
-import hashlib
 import os
 import pathlib
 from typing import Any
@@ -16,6 +15,7 @@ import safetensors
 from xprompt_jax import artifacts
 from xprompt_jax.prompt_formats import (
     compact,
+    export_note,
     native,
     npy,
     openprompt,
@@ -23,17 +23,25 @@ from xprompt_jax.prompt_formats import (
     torch_file,
 )
 from xprompt_jax.prompt_formats.arrays import checked, listed
+from xprompt_jax.prompt_formats.formats import FORMATS
 from xprompt_jax.types import PromptMasks, UserError
 
-# Written beside an export: what it is, and the sha256 of its prompt file.
-EXPORT = "export.json"
-_FILES = (native.FILE, npy.FILE, openprompt.FILE, compact.FILE)
+# An adapter is known by its config.
+_FILES = tuple(f.file for f in FORMATS.values() if f.file != peft.FILE)
 # 8 bytes of length, then a JSON object.
 _SAFETENSORS_BRACE = slice(8, 9)
 _HEAD = 16
 
 
-def _file_in(folder: pathlib.Path) -> pathlib.Path:
+def file_of(path: str | os.PathLike[str]) -> pathlib.Path:
+  """The prompt file that a path is, or that lies in the folder it is.
+
+  Raises:
+    UserError: the folder holds none, or several.
+  """
+  folder = pathlib.Path(path)
+  if not folder.is_dir():
+    return folder
   if peft.is_folder(folder):
     return peft.file_in(folder)
   found = [folder / name for name in _FILES if (folder / name).exists()]
@@ -45,23 +53,6 @@ def _file_in(folder: pathlib.Path) -> pathlib.Path:
         f" {peft.CONFIG}"
     )
   return found[0]
-
-
-def _check_digest(file: pathlib.Path) -> None:
-  """Checks the file against the export.json beside it, where there is one."""
-  note = file.with_name(EXPORT)
-  if not note.exists():
-    return
-  recorded = artifacts.read_json(note)
-  if recorded.get("file") != file.name:
-    return
-  found = hashlib.sha256(file.read_bytes()).hexdigest()
-  expected = recorded.get("sha256")
-  if found != expected:
-    raise UserError(
-        f"{file}: contents have sha256 {found[:12]}, expected"
-        f" {str(expected)[:12]} by {note.name}: the file is damaged"
-    )
 
 
 def _from_safetensors(
@@ -92,6 +83,25 @@ def _from_torch(file: pathlib.Path) -> dict[str, np.ndarray]:
   return openprompt.from_state(file, state)
 
 
+def _arrays(file: pathlib.Path, embed_dim: int) -> dict[str, np.ndarray]:
+  """What a file of any format holds, shaped as it is there."""
+  try:
+    with open(file, "rb") as f:
+      head = f.read(_HEAD)
+  except OSError as e:
+    raise UserError(f"{file}: cannot read: {e.strerror or e}") from e
+  if head.startswith(npy.MAGIC):
+    return npy.read(file)
+  if head[_SAFETENSORS_BRACE] == b"{":
+    return _from_safetensors(file, embed_dim)
+  if head.startswith(torch_file.MAGICS):
+    return _from_torch(file)
+  raise UserError(
+      f"{file}: found a file that starts with {head[:8]!r}, expected a whole"
+      " .npy, safetensors or torch file"
+  )
+
+
 def read_prompt(
     path: str | os.PathLike[str], embed_dim: int
 ) -> dict[str, np.ndarray]:
@@ -106,33 +116,26 @@ def read_prompt(
   Returns:
     `prompt` [R, P, H] float32, R and P as the file has them, and of
     `token_mask` [R, P], `piece_mask` [R, P, K] (both float32), `token_scores`
-    and `piece_scores` those that are stored.
+    and `piece_scores` those that are stored, there or in an export.json beside
+    the file.
 
   Raises:
     UserError: names the file, and the tensor where it is one's fault: missing,
       damaged, another format, another H.
   """
-  file = pathlib.Path(path)
-  if file.is_dir():
-    file = _file_in(file)
-  try:
-    with open(file, "rb") as f:
-      head = f.read(_HEAD)
-    _check_digest(file)
-  except OSError as e:
-    raise UserError(f"{file}: cannot read: {e.strerror or e}") from e
-  if head.startswith(npy.MAGIC):
-    arrays = npy.read(file)
-  elif head[_SAFETENSORS_BRACE] == b"{":
-    arrays = _from_safetensors(file, embed_dim)
-  elif head.startswith(torch_file.MAGICS):
-    arrays = _from_torch(file)
-  else:
-    raise UserError(
-        f"{file}: found a file that starts with {head[:8]!r}, expected a whole"
-        " .npy, safetensors or torch file"
+  file = file_of(path)
+  # First, because a tensor may have a sha256 of its own.
+  arrays = _arrays(file, embed_dim)
+  note = export_note.read(file)
+  if note is not None:
+    where = f"{file}: {next(iter(arrays))}" if len(arrays) == 1 else f"{file}"
+    artifacts.require_digest(
+        where, export_note.sha256(file), note.get("sha256")
     )
-  return checked(file, arrays, embed_dim)
+  arrays = checked(file, arrays, embed_dim)
+  if note is not None and "token_mask" not in arrays:
+    arrays |= export_note.masks_of(file, note, arrays["prompt"])
+  return arrays
 
 
 def read_table(

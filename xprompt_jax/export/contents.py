@@ -1,0 +1,200 @@
+"""What an export is about: some rows of a prompt, as they are to be written.
+
+`exporting.py` writes it and `model_card.py` describes it.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from xprompt_jax import masks as masks_lib
+from xprompt_jax import prompt_formats
+from xprompt_jax.experiment import Experiment, ExperimentConfig
+from xprompt_jax.export import load_snippets, removal, run_records
+from xprompt_jax.export.removal import Change
+from xprompt_jax.export.run_records import Record
+from xprompt_jax.prompt_formats.formats import FORMATS, Format
+from xprompt_jax.prompt_formats.peft import BaseModel
+from xprompt_jax.types import PromptMasks
+from xprompt_jax.weights import checkpoints
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Export:
+  """What an export is about: what is written, and what it was before.
+
+  Attributes:
+    output_format: as `--format` names it.
+    source: the prompt's file, as its last two names.
+    rows: which R of its prompts.
+    prompt: [R, P, H], masked, as it is written.
+    masks: [R, P] and [R, P, K] of it.
+    positions: P places that its tokens had in the source.
+    scores: for each row the importance scores its run took, over the source's
+      tokens; empty where there are none.
+    record: what the run recorded of each prompt of the source, or None.
+    removed: pruned tokens that were left out; None if nobody asked.
+    change: what that changed; None if nothing was left out.
+    base: the frozen T5 as transformers can load it.
+    on_hub: whether that is a hub id and not a folder.
+  """
+
+  output_format: str
+  source: str
+  rows: tuple[int, ...]
+  prompt: np.ndarray
+  masks: PromptMasks
+  positions: tuple[int, ...]
+  scores: tuple[Mapping[str, np.ndarray], ...]
+  record: Record | None
+  removed: int | None
+  change: Change | None
+  base: BaseModel
+  on_hub: bool
+
+  @property
+  def format(self) -> Format:
+    """What is known of its format."""
+    return FORMATS[self.output_format]
+
+  @property
+  def source_length(self) -> int:
+    """P of the source."""
+    return len(self.positions) + (self.removed or 0)
+
+  @property
+  def tickets(self) -> list[dict[str, Any]]:
+    """A line for each row: its ticket where it is known, and its sizes."""
+    width = self.prompt.shape[2]
+    sizes = zip(
+        masks_lib.kept_tokens(self.masks).tolist(),
+        masks_lib.kept_pieces(self.masks).tolist(),
+        masks_lib.tunable_parameters(self.masks, width).tolist(),
+        strict=True,
+    )
+    return [
+        {
+            "row": row,
+            **(self.record.rows[row] if self.record else {}),
+            "kept_tokens": tokens,
+            "kept_pieces": pieces,
+            "tunable_parameters": parameters,
+        }
+        for row, (tokens, pieces, parameters) in zip(
+            self.rows, sizes, strict=True
+        )
+    ]
+
+
+def _masked(prompt: np.ndarray, masks: PromptMasks) -> np.ndarray:
+  """A prompt in which every pruned entry is zero, and none is minus zero."""
+  keep = np.asarray(masks_lib.expand(masks, prompt.shape[2])) > 0
+  return np.where(keep, prompt, np.float32(0.0))
+
+
+def base_model(config: ExperimentConfig) -> tuple[BaseModel, bool]:
+  """The frozen T5 as transformers can load it.
+
+  Args:
+    config: CHECKPOINT and the sizes come from here.
+
+  Returns:
+    What an adapter says of it, without a name where transformers cannot load
+    it (the bundled model, random weights, T5X's formats); whether the name is
+    a hub id.
+  """
+  name, on_hub = config.checkpoint, False
+  revision = ""
+  if name.startswith(("random:", "gs://")) or name == "bundled":
+    name = ""
+  elif pathlib.Path(name).exists():
+    known = checkpoints.huggingface_folder(name) is not None
+    # A relative path would look like a hub id.
+    name = load_snippets.absolute(name) if known else ""
+  else:
+    on_hub = True
+    name, _, revision = name.partition("@")
+  base = BaseModel(
+      name=name or None,
+      revision=revision or None,
+      num_layers=config.model.num_encoder_layers,
+      num_heads=config.model.num_heads,
+  )
+  return base, on_hub
+
+
+def _source_scores(
+    path: str, record: Record | None, rows: tuple[int, ...], embed_dim: int
+) -> tuple[Mapping[str, np.ndarray], ...]:
+  """The scores of each row: those of the run, else those in the file."""
+  if record is not None:
+    return run_records.read_scores(path, [record.rows[r] for r in rows])
+  arrays = prompt_formats.read_prompt(path, embed_dim)
+  scores = {k: v for k, v in arrays.items() if k.endswith("_scores")}
+  return tuple({k: v[row] for k, v in scores.items()} for row in rows)
+
+
+def make_export(
+    experiment: Experiment,
+    prompt: np.ndarray,
+    masks: PromptMasks,
+    *,
+    path: str,
+    rows: tuple[int, ...],
+    output_format: str,
+    remove_pruned_tokens: bool,
+) -> Export:
+  """Takes rows of a prompt file, and tokens out of them where asked to.
+
+  Args:
+    experiment: what is loaded; with validation if tokens are to be removed.
+    prompt: every prompt of the file, [R, P, H].
+    masks: theirs.
+    path: the file; a run's own has a record.
+    rows: which to take.
+    output_format: one of `FORMATS`.
+    remove_pruned_tokens: leave out tokens whose mask is 0, and measure what
+      that changes.
+
+  Returns:
+    What `write_export` writes.
+
+  Raises:
+    UserError: every token is pruned, a result file is damaged, or the run's
+      prompt, settings or validation split are others.
+  """
+  record = run_records.read_record(path, prompt)
+  run_records.check_pruned_tokens(record, experiment.config, path)
+  embed_dim = prompt.shape[2]
+  taken = masks_lib.take_rows(masks, np.array(rows))
+  dense = _masked(prompt[list(rows)], taken)
+  positions = tuple(range(prompt.shape[1]))
+  removed = change = None
+  if remove_pruned_tokens:
+    shorter = removal.without_pruned_tokens(dense, taken, path)
+    removed = dense.shape[1] - shorter[0].shape[1]
+    if removed:
+      run_records.check_validation(record, experiment, path)
+      change = removal.measure(experiment, (dense, taken), shorter)
+      kept = np.flatnonzero(np.asarray(taken.token_mask)[0])
+      positions = tuple(kept.tolist())
+      dense, taken = shorter
+  base, on_hub = base_model(experiment.config)
+  return Export(
+      output_format=output_format,
+      source="/".join(pathlib.Path(os.path.abspath(path)).parts[-2:]),
+      rows=rows,
+      prompt=dense,
+      masks=taken,
+      positions=positions,
+      scores=_source_scores(path, record, rows, embed_dim),
+      record=record,
+      removed=removed,
+      change=change,
+      base=base,
+      on_hub=on_hub,
+  )
