@@ -10,7 +10,7 @@ from safetensors import numpy as safetensors_numpy
 from tests import tiny_experiment
 from tests.command_line import TINY, refused, run
 from xprompt_jax import artifacts, prompt_formats, stored_prompts
-from xprompt_jax.export import contents, exporting, model_card
+from xprompt_jax.export import contents, exporting, model_card, run_records
 from xprompt_jax.prompt_formats import npy
 from xprompt_jax.types import UserError
 
@@ -51,6 +51,7 @@ def make(experiment, source, output_format="npy", rows=(0,)):
       prompt,
       masks,
       path=path,
+      record=run_records.read_record(path, prompt),
       rows=rows,
       output_format=output_format,
       remove_pruned_tokens=False,

@@ -52,7 +52,7 @@ def test_weights_are_rounded_as_they_were(kept, computed, code):
 
 
 def test_a_folder_may_lack_a_tokenizer():
-  line = "A folder that `t5x import` made has no tokenizer"
+  line = "The folder of the T5 has to hold its tokenizer's files"
   assert line in section("peft", on_hub=False)
   assert line not in section("peft", on_hub=True)
   assert line not in section("npy", on_hub=False)

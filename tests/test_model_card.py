@@ -347,6 +347,7 @@ def test_the_card_of_a_run(finished, tmp_path):
       prompt,
       masks,
       path=str(path),
+      record=run_records.read_record(str(path), prompt),
       rows=(1,),
       output_format="npy",
       remove_pruned_tokens=False,

@@ -1,6 +1,5 @@
 """Prompts as .npy and safetensors, folders of them, and what is refused."""
 
-import hashlib
 import json
 import struct
 
@@ -354,76 +353,3 @@ def test_folders_of_runs_and_exports(tmp_path):
       " prompt.npy, prompt.safetensors, soft_embeds.pt, compact.safetensors,"
       " or a PEFT adapter with adapter_config.json"
   )
-
-
-def test_the_sum_in_export_json_is_checked(tmp_path):
-  path, note = tmp_path / "prompt.npy", tmp_path / "export.json"
-  npy.write(path, PROMPT)
-  sha256 = "cb7c8a1b9fd03fba26d8dc7d1e9f8a0d59aa4df0bd8ea28d6c43c1f9bbd4d9a2"
-  note.write_text(json.dumps({"file": "prompt.npy", "sha256": sha256}))
-  line = refusal(tmp_path)
-  # It is about the one tensor of the file.
-  assert line.startswith(f"{path}: prompt: contents have sha256 ")
-  assert line.endswith(", expected cb7c8a1b9fd0: the file is damaged")
-  assert refusal(path) == line
-  # It speaks of one file, by a name that is never followed.
-  note.write_text(json.dumps({"file": "../prompt.npy", "sha256": sha256}))
-  np.testing.assert_array_equal(read(path)["prompt"], [PROMPT])
-  note.write_text("{")
-  assert refusal(path).startswith(f"{note}: not JSON: ")
-
-
-def note(path, **fields):
-  """Writes export.json beside a prompt file."""
-  sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-  fields = {"file": path.name, "sha256": sha256, **fields}
-  path.with_name("export.json").write_text(json.dumps(fields))
-
-
-def test_masks_in_export_json_are_those_of_its_prompt(tmp_path):
-  path = tmp_path / "prompt.npy"
-  masked = PROMPT * [[1, 1, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1]]
-  npy.write(path, masked)
-  note(path, token_mask="101", piece_mask=["10", "00", "11"])
-  for one in (path, tmp_path):
-    found = read(one)
-    np.testing.assert_array_equal(found["prompt"], [masked])
-    assert found["token_mask"].tolist() == [[1, 0, 1]]
-    assert found["piece_mask"].tolist() == [[[1, 0], [0, 0], [1, 1]]]
-  # Of another name it is another file.
-  path.rename(tmp_path / "other.npy")
-  assert list(read(tmp_path / "other.npy")) == ["prompt"]
-
-
-@pytest.mark.parametrize(
-    ("tokens", "pieces", "line"),
-    [
-        (
-            "101",
-            ["10", "11", "11"],
-            "masks: found 'pruned entries that are not zero', expected the"
-            " masks of prompt.npy",
-        ),
-        ("10", ["10", "11"], "token_mask: found (1, 2), expected (1, 3)"),
-        (
-            "111",
-            ["100", "110", "111"],
-            "piece_mask: found (1, 3, 3), expected [R, P, K] = (1, 3, K) with a"
-            " K that divides 4",
-        ),
-        *(
-            (
-                "111",
-                pieces,
-                "piece_mask: found 'something else', expected strings of 0"
-                " (pruned) and 1 (keep), all of one length",
-            )
-            for pieces in (["1", "11", "11"], ["12", "11", "11"], [1], None)
-        ),
-    ],
-)
-def test_other_masks_in_export_json_are_refused(tmp_path, tokens, pieces, line):
-  path = tmp_path / "prompt.npy"
-  npy.write(path, PROMPT + 1)
-  note(path, token_mask=tokens, piece_mask=pieces)
-  assert refusal(path) == f"{tmp_path}/export.json: {line}"

@@ -15,6 +15,9 @@ from xprompt_jax import artifacts, stored_prompts
 from xprompt_jax.prompt_formats import npy, peft
 from xprompt_jax.types import UserError
 
+MASKS_SHA256 = (
+    "2415fa533ef5ca660d38bf07c0c576b5d036e942302e0ca3d0d07cd011181e89"
+)
 IGNORE = "--gin.PromptConfig.pruned_tokens='ignore'"
 
 
@@ -143,6 +146,7 @@ def test_formats_without_masks_keep_what_their_pruned_tokens_are(
       "pruned_tokens": "zero",
       "token_mask": "101",
       "piece_mask": ["11", "00", "11"],
+      "masks_sha256": MASKS_SHA256,
   }
   artifacts.write_json(folder / "export.json", note)
   found, masks = read(folder)
@@ -151,6 +155,9 @@ def test_formats_without_masks_keep_what_their_pruned_tokens_are(
   assert masks.piece_mask.tolist() == [[[1, 1], [0, 0], [1, 1]]]
   with pytest.raises(UserError, match="and 1 pruned tokens, expected --gin"):
     read(folder, "ignore")
+  artifacts.write_json(folder / "export.json", note | {"token_mask": "111"})
+  with pytest.raises(UserError, match="json: masks: contents have sha256 "):
+    read(folder)
 
 
 def test_other_frozen_weights_are_told(output, tiny_run, tmp_path, capsys):

@@ -10,7 +10,7 @@ from safetensors import numpy as safetensors_numpy
 
 from tests import examples, tiny_experiment
 from xprompt_jax import artifacts, prompt_formats
-from xprompt_jax.export import contents, exporting, removal
+from xprompt_jax.export import contents, exporting, removal, run_records
 from xprompt_jax.types import PromptMasks, UserError
 
 # P 5, K 4, H 12.
@@ -26,6 +26,7 @@ def make(experiment, source, output_format="npy"):
       prompt,
       masks,
       path=path,
+      record=run_records.read_record(path, prompt),
       rows=(0,),
       output_format=output_format,
       remove_pruned_tokens=True,

@@ -144,6 +144,7 @@ def make_export(
     masks: PromptMasks,
     *,
     path: str,
+    record: Record | None,
     rows: tuple[int, ...],
     output_format: str,
     remove_pruned_tokens: bool,
@@ -154,7 +155,8 @@ def make_export(
     experiment: what is loaded; with validation if tokens are to be removed.
     prompt: every prompt of the file, [R, P, H].
     masks: theirs.
-    path: the file; a run's own has a record.
+    path: the file.
+    record: what its run recorded of it, if it lies in one.
     rows: which to take.
     output_format: one of `FORMATS`.
     remove_pruned_tokens: leave out tokens whose mask is 0, and measure what
@@ -165,10 +167,8 @@ def make_export(
 
   Raises:
     UserError: every token is pruned, a result file is damaged, or the run's
-      prompt, settings or validation split are others.
+      validation split is another.
   """
-  record = run_records.read_record(path, prompt)
-  run_records.check_pruned_tokens(record, experiment.config, path)
   embed_dim = prompt.shape[2]
   taken = masks_lib.take_rows(masks, np.array(rows))
   dense = _masked(prompt[list(rows)], taken)

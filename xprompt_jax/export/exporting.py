@@ -215,6 +215,7 @@ def export(
       prompt,
       masks,
       path=path,
+      record=record,
       rows=rows,
       output_format=output_format,
       remove_pruned_tokens=remove_pruned_tokens,

@@ -111,8 +111,8 @@ _TEXTS = {
 
 _TOKENIZER = """
 
-A folder that `t5x import` made has no tokenizer, and transformers invents one:
-copy `spiece.model` and the tokenizer's files of the released model into it."""
+The folder of the T5 has to hold its tokenizer's files (`t5x import` writes them
+where the vocabulary is known): transformers invents one without them."""
 
 
 def absolute(checkpoint: str) -> str:

@@ -2,7 +2,7 @@
 
 It has the sha256 of that file, and the masks of a prompt whose format has no
 place for them, as strings of 0 (pruned) and 1: `token_mask` P of them,
-`piece_mask` K for each token.
+`piece_mask` K for each token, and `masks_sha256` of both.
 """
 
 import hashlib
@@ -52,13 +52,15 @@ def sha256(file: pathlib.Path) -> str:
 
 def described(masks: PromptMasks) -> dict[str, Any]:
   """The masks [1, P] and [1, P, K] of one prompt, as the note has them."""
-  (tokens,), (pieces,) = (
-      np.asarray(mask).astype(int).astype(str)
-      for mask in (masks.token_mask, masks.piece_mask)
-  )
+  arrays = {
+      "token_mask": np.asarray(masks.token_mask, np.float32),
+      "piece_mask": np.asarray(masks.piece_mask, np.float32),
+  }
+  (tokens,), (pieces,) = (a.astype(int).astype(str) for a in arrays.values())
   return {
       "token_mask": "".join(tokens),
       "piece_mask": ["".join(token) for token in pieces],
+      "masks_sha256": artifacts.digest_arrays(arrays),
   }
 
 
@@ -88,18 +90,20 @@ def masks_of(
     `token_mask` [1, P] and `piece_mask` [1, P, K]; nothing if it has none.
 
   Raises:
-    UserError: they are no masks, or not those of this prompt: another P, or a
-      pruned entry that is not zero.
+    UserError: they are no masks, were changed, or are not those of this
+      prompt: another P, or a pruned entry that is not zero.
   """
   if "token_mask" not in note:
     return {}
   path = beside(file)
-  arrays = {
-      "prompt": prompt,
+  masks = {
       "token_mask": _mask(f"{path}: token_mask", [note["token_mask"]]),
       "piece_mask": _mask(f"{path}: piece_mask", note.get("piece_mask"))[None],
   }
-  arrays = checked(path, arrays, prompt.shape[2])
+  artifacts.require_digest(
+      f"{path}: masks", artifacts.digest_arrays(masks), note.get("masks_sha256")
+  )
+  arrays = checked(path, {"prompt": prompt, **masks}, prompt.shape[2])
   kept = arrays["piece_mask"] * arrays["token_mask"][..., None]
   width = prompt.shape[2] // kept.shape[2]
   require(

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import safetensors
 
-from xprompt_jax import artifacts
 from xprompt_jax.prompt_formats import (
     compact,
     export_note,
@@ -24,7 +23,7 @@ from xprompt_jax.prompt_formats import (
 )
 from xprompt_jax.prompt_formats.arrays import checked, listed
 from xprompt_jax.prompt_formats.formats import FORMATS
-from xprompt_jax.types import PromptMasks, UserError
+from xprompt_jax.types import PromptMasks, UserError, require
 
 # An adapter is known by its config.
 _FILES = tuple(f.file for f in FORMATS.values() if f.file != peft.FILE)
@@ -116,8 +115,8 @@ def read_prompt(
   Returns:
     `prompt` [R, P, H] float32, R and P as the file has them, and of
     `token_mask` [R, P], `piece_mask` [R, P, K] (both float32), `token_scores`
-    and `piece_scores` those that are stored, there or in an export.json beside
-    the file.
+    and `piece_scores` those that are stored; masks may stand in an export.json
+    beside the file.
 
   Raises:
     UserError: names the file, and the tensor where it is one's fault: missing,
@@ -128,9 +127,13 @@ def read_prompt(
   arrays = _arrays(file, embed_dim)
   note = export_note.read(file)
   if note is not None:
-    where = f"{file}: {next(iter(arrays))}" if len(arrays) == 1 else f"{file}"
-    artifacts.require_digest(
-        where, export_note.sha256(file), note.get("sha256")
+    found, stated = export_note.sha256(file), note.get("sha256")
+    require(
+        found == stated,
+        f"{file}: sha256 of its {' and '.join(arrays)}",
+        found[:12],
+        f"{stated!s:.12} by {export_note.beside(file)}: it was damaged, or"
+        " written again since the export",
     )
   arrays = checked(file, arrays, embed_dim)
   if note is not None and "token_mask" not in arrays:
