@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests import huggingface_folders
+from tests import huggingface_folders, vocabulary_files
 from tests.huggingface_folders import CONFIG, refused
 from xprompt_jax import artifacts, main
 from xprompt_jax.weights import checkpoints, huggingface, loading, t5x_writer
@@ -108,6 +108,13 @@ def test_the_tokenizer_tells_vocabulary_and_sentinels(
   assert checkpoints.extra_ids_of(str(folder)) == extra_ids
   if vocabulary is not None:
     assert checkpoints.vocabulary_of(str(folder)) == vocabulary
+
+
+@pytest.mark.parametrize(("own", "extra_ids"), [(0, 100), (4, 0)])
+def test_a_vocabulary_may_hold_its_sentinels_itself(folder, own, extra_ids):
+  content = vocabulary_files.with_sentinels(own)
+  (folder / "spiece.model").write_bytes(content)
+  assert checkpoints.extra_ids_of(str(folder)) == extra_ids
 
 
 def test_gin_takes_model_and_vocabulary_from_the_checkpoint(tmp_path, folder):

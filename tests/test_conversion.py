@@ -315,6 +315,27 @@ def test_a_bucket_cannot_be_written_to(tmp_path, capsys, source, monkeypatch):
 
 
 @pytest.mark.parametrize("output_format", ["t5x", "huggingface"])
+def test_a_file_above_the_output_is_seen_before_anything_is_computed(
+    tmp_path, capsys, source, monkeypatch, output_format
+):
+  computed = []
+  monkeypatch.setattr(conversion, "_logits", computed.append)
+  file = tmp_path / "file"
+  file.touch()
+  output = file if output_format == "t5x" else file / "out"
+  place = file / ("checkpoint_0" if output_format == "t5x" else "out")
+  message = command_line.refused(
+      capsys,
+      "import",
+      f"--checkpoint={source}",
+      f"--output={output}",
+      f"--format={output_format}",
+  )
+  assert message == f"{place}: cannot write: Not a directory"
+  assert computed == []
+
+
+@pytest.mark.parametrize("output_format", ["t5x", "huggingface"])
 def test_logits_that_cannot_be_computed_leave_nothing(
     tmp_path, source, monkeypatch, output_format
 ):

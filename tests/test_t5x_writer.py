@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from tests import examples, t5x_files
+from tests.huggingface_folders import refused
 from tests.t5x_files import CONFIG, EMBEDDING
 from xprompt_jax.types import UserError
 from xprompt_jax.weights import t5x_native, t5x_writer
@@ -164,6 +165,22 @@ def test_a_file_in_the_folders_place(tmp_path):
   assert writing(tmp_path / "file", checkpoint) == (
       f"{tmp_path}/file/checkpoint_7: cannot write: Not a directory"
   )
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [
+        ("file", "Not a directory"),
+        ("file/a/b", "Not a directory"),
+        ("a/" + "b" * 256, "File name too long"),
+    ],
+)
+def test_a_place_where_no_folder_can_be(tmp_path, output, reason):
+  (tmp_path / "file").touch()
+  assert refused(t5x_writer.new_checkpoint, tmp_path / output, 7) == (
+      f"{tmp_path}/{output}/checkpoint_7: cannot write: {reason}"
+  )
+  assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_source_that_cannot_be_read_leaves_nothing(tmp_path):

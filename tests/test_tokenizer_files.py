@@ -4,14 +4,14 @@ import json
 
 import pytest
 
-from tests import huggingface_folders, shared_data
+from tests import huggingface_folders, shared_data, vocabulary_files
 from xprompt_jax import conversion, vocabularies
 from xprompt_jax.types import UserError
 from xprompt_jax.weights import tokenizer_files
 
 # What released folders hold; the contents are taken as they are.
 RELEASED = {
-    "spiece.model": b"\n\x0e",
+    "spiece.model": vocabulary_files.bundled(),
     "tokenizer.json": b"{}",
     "tokenizer_config.json": b'{"tokenizer_class": "T5Tokenizer"}',
     "special_tokens_map.json": b'{"pad_token": "<pad>"}',
@@ -54,8 +54,9 @@ def test_the_files_of_a_folder_are_kept(tmp_path, capsys):
 
 def test_t5x_gets_no_copy_but_is_told_where_it_is(tmp_path, capsys):
   source = huggingface_folders.write(tmp_path / "source")
+  # Nobody reads them.
   (source / "spiece.model").write_bytes(b"")
-  (source / "tokenizer.json").write_bytes(b"{}")
+  (source / "tokenizer.json").write_bytes(b"")
   conversion.convert(str(source), tmp_path / "out", output_format="t5x")
   summary = json.loads(capsys.readouterr().out.splitlines()[-1])
   assert summary["vocabulary"] == str(source / "spiece.model")
@@ -63,12 +64,60 @@ def test_t5x_gets_no_copy_but_is_told_where_it_is(tmp_path, capsys):
   assert [p.name for p in (tmp_path / "out").iterdir()] == ["checkpoint_0"]
 
 
-def test_a_folder_with_a_vocabulary_alone(tmp_path):
-  path = vocabularies.load_vocabulary("bundled", 0).path
-  with open(path, "rb") as f:
-    content = f.read()
+@pytest.mark.parametrize(
+    ("vocabulary", "extra_ids"),
+    [
+        ("gs://b/v.model", None),
+        ("nowhere.model", None),
+        ("bytes", 125),  # More ids than the network has.
+        (None, None),
+    ],
+)
+def test_t5x_is_told_a_vocabulary_that_is_not_fetched_or_read(
+    tmp_path, capsys, monkeypatch, vocabulary, extra_ids
+):
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+  fetched = []
+  monkeypatch.setattr(vocabularies.urllib.request, "urlopen", fetched.append)
+  source = huggingface_folders.write(tmp_path / "source")
+  conversion.convert(
+      str(source),
+      tmp_path / "out",
+      output_format="t5x",
+      vocabulary=vocabulary,
+      extra_ids=extra_ids,
+  )
+  printed = capsys.readouterr()
+  assert json.loads(printed.out.splitlines()[-1])["vocabulary"] == vocabulary
+  assert (printed.err, fetched) == ("", [])
+
+
+@pytest.mark.parametrize(
+    ("config", "place"),
+    [('{"tokenizer_class": "ByT5Tokenizer"}', "bytes"), ("{", "stated")],
+)
+def test_the_place_of_a_folders_bytes(tmp_path, config, place):
+  (tmp_path / "tokenizer_config.json").write_text(config)
+  assert tokenizer_files.place(str(tmp_path), "stated") == place
+
+
+@pytest.mark.parametrize(
+    ("own", "stated", "vocab_size", "written"),
+    [
+        (0, None, 356, 100),
+        (0, 32, 288, 32),
+        (0, 0, 384, 0),
+        # As in mT5.
+        (4, None, 384, 0),
+        (4, 0, 260, 0),
+    ],
+)
+def test_a_folder_with_a_vocabulary_alone(
+    tmp_path, own, stated, vocab_size, written
+):
+  content = vocabulary_files.with_sentinels(own)
   (tmp_path / "spiece.model").write_bytes(content)
-  found = tokenizer_files.find(str(tmp_path), None, None, 288)
+  found = tokenizer_files.find(str(tmp_path), None, stated, vocab_size)
   assert found.vocabulary == str(tmp_path / "spiece.model")
   assert found.contents["spiece.model"] == content
   assert json.loads(found.contents["tokenizer_config.json"]) == {
@@ -76,9 +125,87 @@ def test_a_folder_with_a_vocabulary_alone(tmp_path):
       "pad_token": "<pad>",
       "eos_token": "</s>",
       "unk_token": "<unk>",
-      "extra_ids": 100,
+      "extra_ids": written,
       "legacy": False,
   }
+
+
+@pytest.mark.parametrize(
+    ("own", "stated", "vocab_size", "message"),
+    [
+        (
+            0,
+            None,
+            288,
+            "EXTRA_IDS: found none, expected the number of sentinels: {} has 256"
+            " ids, with the usual 100 sentinels more than the model's vocab_size"
+            " 288; set it with --gin_file=models/from_checkpoint.gin"
+            " --gin.EXTRA_IDS=NUMBER",
+        ),
+        (
+            0,
+            33,
+            288,
+            "vocabulary {}: has 289 ids with 33 extra ids, expected at most the"
+            " model's vocab_size 288",
+        ),
+        (
+            4,
+            None,
+            259,
+            "vocabulary {}: has 260 ids with 0 extra ids, expected at most the"
+            " model's vocab_size 259",
+        ),
+        (
+            4,
+            100,
+            384,
+            "EXTRA_IDS: found 100, expected 0: {} holds 4 sentinels itself",
+        ),
+    ],
+)
+@pytest.mark.parametrize("is_stated", [False, True])
+def test_sentinels_that_do_not_fit(
+    tmp_path, own, stated, vocab_size, message, is_stated
+):
+  path = tmp_path / "spiece.model"
+  path.write_bytes(vocabulary_files.with_sentinels(own))
+  source, vocabulary = str(tmp_path), None
+  if is_stated:
+    source, vocabulary = "random:0", str(path)
+  assert huggingface_folders.refused(
+      tokenizer_files.find, source, vocabulary, stated, vocab_size
+  ) == message.format(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "spiece.model",
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+            "found a pointer of Git LFS, expected the file itself: run `git lfs"
+            " pull`",
+        ),
+        (
+            "spiece.model",
+            b"pieces",
+            "found 6 bytes, expected a SentencePiece model",
+        ),
+        ("spiece.model", b"", "found 0 bytes, expected a SentencePiece model"),
+        ("tokenizer.json", b"{", "not JSON: Expecting property name"),
+        ("tokenizer_config.json", b"", "not JSON: Expecting value"),
+        ("added_tokens.json", b"{", "not JSON: Expecting property name"),
+    ],
+)
+def test_a_damaged_file_is_not_copied(tmp_path, name, content, message):
+  source = huggingface_folders.write(tmp_path / "source")
+  for other, whole in RELEASED.items():
+    (source / other).write_bytes(whole)
+  (source / name).write_bytes(content)
+  found = huggingface_folders.refused(converted, source, tmp_path / "out")
+  assert found.startswith(f"{source / name}: {message}")
+  assert [p.name for p in tmp_path.iterdir()] == ["source"]
 
 
 @pytest.mark.parametrize(("extra_ids", "written"), [(None, 125), (3, 3)])
@@ -133,7 +260,7 @@ def test_a_bucket_out_of_reach_is_said_in_one_line(
     ("vocabulary", "message"),
     [
         ("nowhere.model", "vocabulary nowhere.model: cannot be read "),
-        ("bytes", "vocabulary bytes: has 384 ids with 125 extra ids, "),
+        ("bytes", "vocabulary bytes: has 259 ids with 0 extra ids, "),
     ],
 )
 def test_a_vocabulary_that_is_refused_leaves_nothing(

@@ -147,6 +147,20 @@ def _dtype_to_compute_in(opened: Checkpoint) -> str:
   return "bfloat16" if stored == {"bfloat16"} else "float32"
 
 
+def _tokenizer(
+    source: str,
+    output_format: str,
+    vocabulary: str | None,
+    extra_ids: int | None,
+    vocab_size: int,
+) -> Tokenizer | None:
+  """The files to write, and where they are from; None where that is unknown."""
+  if output_format == "t5x":
+    found = tokenizer_files.place(source, vocabulary)
+    return Tokenizer(found, {}) if found else None
+  return tokenizer_files.find(source, vocabulary, extra_ids, vocab_size)
+
+
 def _say_no_tokenizer(source: str, place: pathlib.Path) -> None:
   print(
       f"{place}: has no tokenizer: found none in {source}, expected"
@@ -176,7 +190,8 @@ def convert(
     config: the network's sizes; None takes them from config.json, or from the
       names and shapes of a T5X checkpoint.
     vocabulary: as VOCABULARY, for a source that has none in its folder.
-    extra_ids: its sentinels; None is 100, or ByT5's 125.
+    extra_ids: the sentinels of it, or of a folder's `spiece.model` alone; None
+      is 125 for bytes, 0 where it holds sentinels itself, and otherwise 100.
 
   Raises:
     UserError: the source cannot be read or does not fit, the folder is taken,
@@ -187,8 +202,8 @@ def convert(
   config = config or checkpoints.config_of(source)
   opened = checkpoints.open_checkpoint(source, config)
   loading.check_tree(opened, config, source)
-  tokenizer = tokenizer_files.find(
-      source, vocabulary, extra_ids, config.vocab_size
+  tokenizer = _tokenizer(
+      source, output_format, vocabulary, extra_ids, config.vocab_size
   )
   dtype = _dtype_to_compute_in(opened)
   # First of all: what cannot be loaded is not written either.

@@ -9,6 +9,7 @@ that load JAX stand inside functions, so that `--help` answers at once.
 import argparse
 from collections.abc import Sequence
 import contextlib
+import copy
 import dataclasses
 import difflib
 import importlib.util  # gin uses importlib.util without importing it. # noqa: F401
@@ -204,12 +205,24 @@ def parse_gin(
 
 def _macro(name: str) -> Any:
   """The value of a macro of the gin files; None where there is none."""
+  return _bound(f"{name}/gin.macro.value")
+
+
+def _bound(parameter: str) -> Any:
+  """What gin files bind a parameter to, through macros of macros.
+
+  Calls are not made: `@` comes back as gin's reference.
+  """
   import gin
 
   try:
-    return gin.query_parameter(f"{name}/gin.macro.value")
+    found = gin.query_parameter(parameter)
   except ValueError:
     return None
+  is_reference = isinstance(found, gin.config.ConfigurableReference)
+  if is_reference and found.selector == "gin.macro":
+    return _bound(f"{found.scoped_selector}.value")
+  return found
 
 
 def _prompt_file() -> str | None:
@@ -230,11 +243,41 @@ def _vocabulary() -> tuple[str | None, int | None]:
 
   `models/from_checkpoint.gin` leaves them to the checkpoint.
   """
-  name, extra_ids = _macro("VOCABULARY"), _macro("EXTRA_IDS")
-  return (
-      name if isinstance(name, str) else None,
-      extra_ids if isinstance(extra_ids, int) else None,
+  from xprompt_jax.types import require, require_int
+
+  name, extra_ids = _stated("VOCABULARY"), _stated("EXTRA_IDS")
+  require(
+      name is None or (isinstance(name, str) and bool(name)),
+      "VOCABULARY",
+      name,
+      "a SentencePiece file, 'bundled', 'bytes' or None",
   )
+  if extra_ids is not None:
+    require_int("EXTRA_IDS", extra_ids, 0)
+  return name, extra_ids
+
+
+def _stated(name: str) -> Any:
+  """A macro's value, with calls made; None where it is the checkpoint's own."""
+  import gin
+
+  from xprompt_jax.types import UserError
+  from xprompt_jax.weights import checkpoints
+
+  try:
+    found = _macro(name)
+    if isinstance(found, gin.config.ConfigurableReference):
+      function = found.configurable
+      asks = (checkpoints.vocabulary_of, checkpoints.extra_ids_of)
+      if function.wrapped in asks and not found.scopes:
+        asked = _bound(f"{function.selector}.checkpoint")
+        if asked == _macro("CHECKPOINT"):
+          return None
+    return copy.deepcopy(found)  # gin makes its calls in copies.
+  except UserError:
+    raise
+  except _GIN_ERRORS as e:
+    raise UserError(f"{name}: {_one_line(e)}") from e
 
 
 def _run(arguments: argparse.Namespace, bindings: Sequence[str]) -> None:

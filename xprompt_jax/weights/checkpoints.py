@@ -24,15 +24,19 @@ import numpy as np
 
 from xprompt_jax import artifacts, vocabularies
 from xprompt_jax.t5.config import T5Config
-from xprompt_jax.types import UserError, require, require_int
-from xprompt_jax.weights import hub, huggingface, safetensors_file, t5x_native
+from xprompt_jax.types import UserError, require
+from xprompt_jax.weights import (
+    hub,
+    huggingface,
+    huggingface_tokenizer,
+    safetensors_file,
+    t5x_native,
+)
 from xprompt_jax.weights.leaves import Checkpoint
 
 WEIGHTS_FILE = "model.safetensors"
 BUNDLED = pathlib.Path(__file__).parent.parent / "bundled"
 
-_SENTENCEPIECE = "spiece.model"
-_TOKENIZER = "tokenizer_config.json"
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?(@[\w./-]+)?")
 # They say how a network is computed; a checkpoint has no say in them.
 _SWITCHES = ("dropout_rate", "dtype", "float32_attention_logits", "remat")
@@ -140,13 +144,15 @@ def vocabulary_of(checkpoint: str) -> str:
   """
   folder = huggingface_folder(checkpoint)
   if folder is not None:
-    if (folder / _SENTENCEPIECE).is_file():
-      return str(folder / _SENTENCEPIECE)
-    if _tokenizer(folder).get("tokenizer_class") == "ByT5Tokenizer":
+    model = folder / huggingface_tokenizer.SENTENCEPIECE
+    if model.is_file():
+      return str(model)
+    if huggingface_tokenizer.is_bytes(folder):
       return vocabularies.BYTES
   raise UserError(
-      f"CHECKPOINT: {folder or checkpoint} holds no {_SENTENCEPIECE}, expected"
-      " VOCABULARY to name the vocabulary"
+      f"CHECKPOINT: {folder or checkpoint} holds no"
+      f" {huggingface_tokenizer.SENTENCEPIECE}, expected VOCABULARY to name the"
+      " vocabulary"
   )
 
 
@@ -157,20 +163,13 @@ def extra_ids_of(checkpoint: str) -> int:
     checkpoint: as CHECKPOINT.
 
   Returns:
-    `extra_ids` of tokenizer_config.json; where it says nothing, that of the
-    tokenizer's class.
+    `extra_ids` of tokenizer_config.json; where it says nothing, 125 of ByT5's
+    class, 0 for a vocabulary that holds sentinels itself, and otherwise 100.
+
+  Raises:
+    UserError: the tokenizer is damaged.
   """
-  folder = huggingface_folder(checkpoint)
-  tokenizer = {} if folder is None else _tokenizer(folder)
-  default = 125 if tokenizer.get("tokenizer_class") == "ByT5Tokenizer" else 100
-  found = tokenizer.get("extra_ids", default)
-  require_int(f"{folder}/{_TOKENIZER}: extra_ids", found, 0)
-  return found
-
-
-def _tokenizer(folder: pathlib.Path) -> dict[str, Any]:
-  path = folder / _TOKENIZER
-  return artifacts.read_json(path) if path.is_file() else {}
+  return huggingface_tokenizer.extra_ids_of(huggingface_folder(checkpoint))
 
 
 def check_config(folder: pathlib.Path, config: T5Config) -> None:

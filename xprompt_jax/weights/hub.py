@@ -18,18 +18,11 @@ import warnings
 from xprompt_jax import artifacts
 from xprompt_jax.types import UserError
 from xprompt_jax.weights import huggingface_files as files
+from xprompt_jax.weights import huggingface_tokenizer
 from xprompt_jax.weights.huggingface_config import CONFIG, GENERATION_CONFIG
 
 # Beside the weights: the configuration and whatever tokenizers are made of.
-_SMALL_FILES = (
-    CONFIG,
-    GENERATION_CONFIG,
-    "spiece.model",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-)
+_SMALL_FILES = (CONFIG, GENERATION_CONFIG, *huggingface_tokenizer.FILES)
 # Until the hub counts as out of reach.
 _SECONDS = 20
 _SHARD = r"-\d+-of-\d+"

@@ -164,7 +164,7 @@ def read_tensors(
   for name, open_file in formats:
     single, index = folder / name, folder / (name + INDEX)
     if single.exists():
-      return open_file(single, _check_contents(single, check))
+      return open_file(single, check_contents(single, check))
     if index.exists():
       return _read_shards(index, open_file, check)
   expected = [n + suffix for n, _ in formats for suffix in ("", INDEX)]
@@ -173,8 +173,19 @@ def read_tensors(
   )
 
 
-def _check_contents(file: pathlib.Path, check: bool) -> bool:
-  """Whether a file needs no other check of its contents."""
+def check_contents(file: pathlib.Path, check: bool = True) -> bool:
+  """Refuses a link out of the folder, a pointer of Git LFS and a damaged blob.
+
+  Args:
+    file: a file that exists.
+    check: whether its checksum is compared, where the cache has one.
+
+  Returns:
+    Whether it needs no other check of its contents.
+
+  Raises:
+    UserError: it is one of these, or cannot be read.
+  """
   check_place(file)
   with _opened(file) as f:
     if f.read(len(_LFS_POINTER)) == _LFS_POINTER:
@@ -202,7 +213,7 @@ def _read_shards(
   tensors = {}
   for shard in shards:
     file = index.parent / shard
-    found = open_file(file, _check_contents(file, check))
+    found = open_file(file, check_contents(file, check))
     stated = {n for n, where in weight_map.items() if where == shard}
     if stated - found.keys():
       raise UserError(

@@ -5,30 +5,30 @@ What goes into one is written under another name and moved when it is done.
 
 from collections.abc import Iterator
 import contextlib
+import errno
 import os
 import pathlib
+import secrets
 import shutil
 
 from xprompt_jax.types import UserError
 
 
 def check_free(folder: pathlib.Path) -> None:
-  """Refuses a path that holds anything.
+  """Refuses a path that holds anything, or where no folder can be made.
 
   Args:
     folder: does not exist, or is an empty folder or a link to one.
 
   Raises:
-    UserError: it is something else, or cannot be looked into.
+    UserError: it is something else, or cannot be looked into or written.
   """
-  try:
-    if not os.path.lexists(folder):
-      return
-    if folder.is_dir() and not any(folder.iterdir()):
-      return
-  except OSError as e:
-    raise UserError(f"{folder}: cannot write: {e.strerror or e}") from e
-  raise UserError(f"{folder}: exists, expected a new or an empty folder")
+  with _errors_name(folder):
+    _check_nothing_there(folder)
+    # What the system allows is found out only by trying.
+    with _temporary_folder(_place_beside(folder)) as temporary:
+      # The name may be one that no folder can have.
+      (temporary / os.path.basename(os.path.realpath(folder))).mkdir()
 
 
 @contextlib.contextmanager
@@ -49,40 +49,76 @@ def new_folder(
     UserError: the folder is taken or cannot be written. Messages of the block
       name `folder` in place of the temporary one.
   """
-  check_free(folder)
-  # `.` and `..` have no names of their own.
-  target = pathlib.Path(os.path.realpath(folder))
-  exists = target.is_dir()
-  parent = target if exists else target.parent
-  temporary = parent / f".{target.name}.{os.getpid()}.part"
-  try:
-    with _nothing_left(temporary):
-      temporary.mkdir(parents=True)
-      yield temporary
+  with _errors_name(folder):
+    _check_nothing_there(folder)
+    target = pathlib.Path(os.path.realpath(folder))
+    exists = target.is_dir()
+    with _temporary_folder(_place_beside(folder)) as temporary:
+      try:
+        yield temporary
+      except UserError as e:
+        message = str(e).replace(str(temporary), str(folder))
+        raise UserError(message) from e
       if exists:
         _move_files(temporary, target, folder, last)
       else:
         os.replace(temporary, target)
-  except OSError as e:
-    raise UserError(f"{folder}: cannot write: {e.strerror or e}") from e
-  except UserError as e:
-    message = str(e).replace(str(temporary), str(folder))
-    raise UserError(message) from e
 
 
 @contextlib.contextmanager
-def _nothing_left(temporary: pathlib.Path) -> Iterator[None]:
-  """Removes the folder; where the block fails, those above that it made too."""
-  made = [p for p in temporary.parents if not os.path.lexists(p)]
+def _errors_name(folder: pathlib.Path) -> Iterator[None]:
   try:
     yield
-  except BaseException:
-    shutil.rmtree(temporary, ignore_errors=True)
+  except OSError as e:
+    raise UserError(f"{folder}: cannot write: {e.strerror or e}") from e
+
+
+def _check_nothing_there(folder: pathlib.Path) -> None:
+  try:
+    # `lexists` takes names that are too long for names that are free.
+    folder.lstat()
+  except (FileNotFoundError, NotADirectoryError):
+    return
+  if not folder.is_dir() or any(folder.iterdir()):
+    raise UserError(f"{folder}: exists, expected a new or an empty folder")
+
+
+def _place_beside(folder: pathlib.Path) -> pathlib.Path:
+  """The folder for the temporary one: on the same disk, if not a mount."""
+  # `.` and `..` have no names of their own.
+  target = pathlib.Path(os.path.realpath(folder))
+  return target if target.is_dir() else target.parent
+
+
+@contextlib.contextmanager
+def _temporary_folder(parent: pathlib.Path) -> Iterator[pathlib.Path]:
+  """An empty folder of a name of its own; what is in it at the end is removed.
+
+  So are the folders above that were made for it, if they hold nothing else.
+  """
+  # Process ids are the same in two containers that share a disk.
+  temporary = parent / f".{secrets.token_hex(8)}.part"
+  made = [p for p in temporary.parents if not os.path.lexists(p)]
+  try:
+    _make_folders(parent)
+    temporary.mkdir()
+    # From here on it is this process's own.
+    try:
+      yield temporary
+    finally:
+      shutil.rmtree(temporary, ignore_errors=True)
+  finally:
     for path in made:
       with contextlib.suppress(OSError):
         path.rmdir()
-    raise
-  shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _make_folders(path: pathlib.Path) -> None:
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+  except FileExistsError as e:
+    message = os.strerror(errno.ENOTDIR)
+    raise NotADirectoryError(errno.ENOTDIR, message, str(path)) from e
 
 
 def _move_files(

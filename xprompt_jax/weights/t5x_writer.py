@@ -93,12 +93,13 @@ def new_checkpoint(folder: pathlib.Path, step: int) -> pathlib.Path:
   """Where a checkpoint will lie: `checkpoint_STEP`, which does not exist yet.
 
   Raises:
-    UserError: it does.
+    UserError: it does, or cannot be made: `folder` is a file, say.
   """
   require_int("step", step, 0)
   final = folder / f"checkpoint_{step}"
   if os.path.lexists(final):
     raise UserError(f"{final}: is there already, expected a new folder")
+  new_folders.check_free(final)
   return final
 
 

@@ -5,30 +5,20 @@ A Hugging Face folder has its own; for a SentencePiece file or bytes a
 """
 
 from collections.abc import Mapping
+import contextlib
 import dataclasses
 import json
 import pathlib
 import sys
+
+import sentencepiece
 
 from xprompt_jax import artifacts, vocabularies
 from xprompt_jax.types import UserError
 from xprompt_jax.vocabularies import Vocabulary
 from xprompt_jax.weights import checkpoints
 from xprompt_jax.weights import huggingface_files as files
-
-_SENTENCEPIECE = "spiece.model"
-_TOKENIZERS = "tokenizer.json"
-_CONFIG = "tokenizer_config.json"
-_FILES = (
-    _SENTENCEPIECE,
-    _TOKENIZERS,
-    _CONFIG,
-    "special_tokens_map.json",
-    "added_tokens.json",
-)
-# Sentinels of every released T5 with a SentencePiece vocabulary, and of ByT5.
-_EXTRA_IDS = 100
-_BYTE_EXTRA_IDS = 125
+from xprompt_jax.weights import huggingface_tokenizer as names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +34,27 @@ class Tokenizer:
   contents: Mapping[str, bytes]
 
 
+def place(source: str, vocabulary: str | None) -> str | None:
+  """Where a checkpoint's vocabulary is, which is neither fetched nor read.
+
+  Args:
+    source: as CHECKPOINT; what a folder holds itself comes first.
+    vocabulary: as VOCABULARY, for a checkpoint without one.
+
+  Returns:
+    A file's path, or as VOCABULARY; None where none is known.
+  """
+  folder = _folder(source)
+  for name in (names.SENTENCEPIECE, names.TOKENIZERS):
+    if (folder / name).is_file():
+      return str(folder / name)
+  # A damaged tokenizer does not matter where none is written.
+  with contextlib.suppress(UserError):
+    if names.is_bytes(folder):
+      return vocabularies.BYTES
+  return vocabulary
+
+
 def find(
     source: str,
     vocabulary: str | None,
@@ -55,7 +66,8 @@ def find(
   Args:
     source: as CHECKPOINT; what a folder holds itself comes first.
     vocabulary: as VOCABULARY, for a checkpoint without one.
-    extra_ids: of `vocabulary`; None is what the T5 with it were released with.
+    extra_ids: for a vocabulary without a `tokenizer_config.json`; None is 0
+      where it holds sentinels itself, 125 for bytes, and otherwise 100.
     vocab_size: the network's, V.
 
   Returns:
@@ -63,49 +75,62 @@ def find(
     is not, and that is said on standard error.
 
   Raises:
-    UserError: a file cannot be read, is outside its folder or no vocabulary, or
-      `vocabulary` has more ids than the network.
+    UserError: a file is damaged, cannot be read, is outside its folder or no
+      vocabulary; it has more ids than the network; or it would have with the
+      number of sentinels that `extra_ids` does not state.
   """
-  folder = checkpoints.huggingface_folder(source) or pathlib.Path(source)
-  if found := _in_folder(folder):
+  if found := _in_folder(_folder(source), extra_ids, vocab_size):
     return found
   if vocabulary is None:
     return None
-  if extra_ids is None:
-    is_bytes = vocabulary == vocabularies.BYTES
-    extra_ids = _BYTE_EXTRA_IDS if is_bytes else _EXTRA_IDS
   try:
-    loaded = vocabularies.load_vocabulary(vocabulary, extra_ids)
+    plain = vocabularies.load_vocabulary(vocabulary, 0)
   except UserError as error:
     # The recipes of models/ name buckets; sizes may be all they are used for.
     if not vocabulary.startswith("gs://"):
       raise
     print(error, file=sys.stderr)
     return None
-  vocabularies.check_fits(loaded, vocab_size)
-  return _of_vocabulary(loaded)
+  return _of_vocabulary(_with_sentinels(plain, extra_ids, vocab_size))
 
 
-def _in_folder(folder: pathlib.Path) -> Tokenizer | None:
-  paths = {n: folder / n for n in _FILES if (folder / n).is_file()}
-  for path in paths.values():
-    files.check_place(path)
-    files.check_blob(path)
-  contents = {name: _content(path) for name, path in paths.items()}
-  if _SENTENCEPIECE in paths and paths.keys().isdisjoint(
-      (_TOKENIZERS, _CONFIG)
-  ):
-    model = str(paths[_SENTENCEPIECE])
-    own = _of_vocabulary(vocabularies.load_vocabulary(model, _EXTRA_IDS))
-    return Tokenizer(model, {**own.contents, **contents})
-  for name in (_SENTENCEPIECE, _TOKENIZERS):
-    if name in paths:
-      return Tokenizer(str(paths[name]), contents)
-  if _CONFIG in paths:
-    fields = artifacts.read_json(paths[_CONFIG])
-    if fields.get("tokenizer_class") == "ByT5Tokenizer":
-      return Tokenizer(vocabularies.BYTES, contents)
+def _folder(source: str) -> pathlib.Path:
+  return checkpoints.huggingface_folder(source) or pathlib.Path(source)
+
+
+def _in_folder(
+    folder: pathlib.Path, extra_ids: int | None, vocab_size: int
+) -> Tokenizer | None:
+  paths = {n: folder / n for n in names.FILES if (folder / n).is_file()}
+  contents = {name: _checked(path) for name, path in paths.items()}
+  if names.SENTENCEPIECE in paths:
+    model = str(paths[names.SENTENCEPIECE])
+    if paths.keys().isdisjoint((names.TOKENIZERS, names.CONFIG)):
+      plain = vocabularies.load_vocabulary(model, 0)
+      own = _of_vocabulary(_with_sentinels(plain, extra_ids, vocab_size))
+      contents = {**own.contents, **contents}
+    return Tokenizer(model, contents)
+  if names.TOKENIZERS in paths:
+    return Tokenizer(str(paths[names.TOKENIZERS]), contents)
+  if names.is_bytes(folder):
+    return Tokenizer(vocabularies.BYTES, contents)
   return None
+
+
+def _checked(path: pathlib.Path) -> bytes:
+  """The contents of a folder's file; one that nothing could read is refused."""
+  files.check_contents(path)
+  content = _content(path)
+  if path.suffix == ".json":
+    artifacts.read_json(path)
+    return content
+  try:
+    sentencepiece.SentencePieceProcessor().LoadFromSerializedProto(content)
+  except RuntimeError as e:
+    raise UserError(
+        f"{path}: found {len(content)} bytes, expected a SentencePiece model"
+    ) from e
+  return content
 
 
 def _content(path: pathlib.Path) -> bytes:
@@ -115,10 +140,46 @@ def _content(path: pathlib.Path) -> bytes:
     raise UserError(f"{path}: cannot read: {e.strerror or e}") from e
 
 
+def _with_sentinels(
+    plain: Vocabulary, extra_ids: int | None, vocab_size: int
+) -> Vocabulary:
+  """A vocabulary with its sentinels.
+
+  Args:
+    plain: the vocabulary without them.
+    extra_ids: their number, if it is stated.
+    vocab_size: the network's, V.
+  """
+  vocabularies.check_fits(plain, vocab_size)
+  if extra_ids is None:
+    extra_ids = names.default_extra_ids(plain)
+    if plain.vocab_size + extra_ids > vocab_size:
+      raise UserError(
+          f"EXTRA_IDS: found none, expected the number of sentinels: {plain.path}"
+          f" has {plain.vocab_size} ids, with the usual {extra_ids} sentinels"
+          f" more than the model's vocab_size {vocab_size}; set it with"
+          " --gin_file=models/from_checkpoint.gin --gin.EXTRA_IDS=NUMBER"
+      )
+  try:
+    loaded = vocabularies.load_vocabulary(plain.path, extra_ids)
+  except UserError as e:
+    # SentencePiece takes no piece twice.
+    if own := names.own_sentinels(plain):
+      raise UserError(
+          f"EXTRA_IDS: found {extra_ids}, expected 0: {plain.path} holds {own}"
+          " sentinels itself"
+      ) from e
+    raise
+  vocabularies.check_fits(loaded, vocab_size)
+  return loaded
+
+
 def _of_vocabulary(vocabulary: Vocabulary) -> Tokenizer:
   is_bytes = vocabulary.path == vocabularies.BYTES
   fields = {
-      "tokenizer_class": "ByT5Tokenizer" if is_bytes else "T5Tokenizer",
+      "tokenizer_class": (
+          names.BYTES_CLASS if is_bytes else names.SENTENCEPIECE_CLASS
+      ),
       "pad_token": vocabulary.piece(vocabularies.PAD_ID),
       "eos_token": vocabulary.piece(vocabulary.eos_id),
       "unk_token": vocabulary.piece(vocabulary.unk_id),
@@ -128,6 +189,6 @@ def _of_vocabulary(vocabulary: Vocabulary) -> Tokenizer:
   if not is_bytes:
     # Without it transformers 4 has an id too many after each sentinel.
     fields["legacy"] = False
-    contents[_SENTENCEPIECE] = _content(pathlib.Path(vocabulary.path))
-  contents[_CONFIG] = (json.dumps(fields, indent=2) + "\n").encode()
+    contents[names.SENTENCEPIECE] = _content(pathlib.Path(vocabulary.path))
+  contents[names.CONFIG] = (json.dumps(fields, indent=2) + "\n").encode()
   return Tokenizer(vocabulary.path, contents)
