@@ -13,11 +13,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from xprompt_jax import artifacts, report, scoring, search, stored_prompts
+from xprompt_jax import artifacts, scoreboard, scoring, search, stored_prompts
 from xprompt_jax import masks as masks_lib
 from xprompt_jax.experiment import (
     Experiment,
     ExperimentConfig,
+    SharedWeights,
     load_experiment,
     load_splits,
 )
@@ -40,16 +41,23 @@ def _run_facts(experiment: Experiment) -> dict[str, Any]:
 
 
 def train(
-    config: ExperimentConfig, workdir: pathlib.Path, gin_config: str
-) -> None:
+    config: ExperimentConfig,
+    workdir: pathlib.Path,
+    gin_config: str,
+    weights: SharedWeights | None = None,
+) -> dict[str, Any]:
   """Runs all stages and prints the table of results.
 
   Args:
     config: the root config.
     workdir: where everything goes.
     gin_config: the operative config, kept as `config.gin`.
+    weights: of the runs before; None loads them.
+
+  Returns:
+    The summary, as in `WORKDIR/result.json`.
   """
-  experiment = load_experiment(config, workdir)
+  experiment = load_experiment(config, workdir, weights=weights)
   facts = _run_facts(experiment)
   finished = (workdir / artifacts.RESULT).exists()
   # Until a stage has begun, WORKDIR may still take another config.
@@ -62,7 +70,8 @@ def train(
   if not finished:
     # A run that was stopped may have gone on with another search.
     artifacts.write_text(workdir / artifacts.CONFIG, gin_config)
-  report.print_summary(summary, workdir)
+  scoreboard.print_run(summary, workdir)
+  return summary
 
 
 def evaluate(

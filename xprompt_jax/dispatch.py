@@ -5,14 +5,15 @@ imported, which loads JAX; gin itself is not known here.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import dataclasses
 import pathlib
 
-from xprompt_jax import commands, conversion, inference
+from xprompt_jax import commands, conversion, inference, suite
 from xprompt_jax.experiment import ExperimentConfig
 from xprompt_jax.export import exporting
 from xprompt_jax.t5.config import T5Config
+from xprompt_jax.types import UserError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,6 +90,45 @@ _COMMANDS: dict[str, Callable[[Call], None]] = {
 def run(call: Call) -> None:
   """Runs the command of an experiment that the flags name."""
   _COMMANDS[call.arguments.command](call)
+
+
+# Commands that make sense of every task of a suite, one after another.
+_OF_EACH_TASK = ("eval", "score", "cache")
+
+
+def run_suite(calls: Mapping[str, Call], workdir: pathlib.Path) -> None:
+  """Runs the command of a recipe that names several tasks in TASK_FILES.
+
+  Args:
+    calls: what to run for each task, by the stem of its gin file.
+    workdir: of the suite; each task has a folder in it.
+
+  Raises:
+    UserError: a task failed, or the command is about one prompt.
+  """
+  command = next(iter(calls.values())).arguments.command
+  if command == "train":
+    suite.train(
+        {
+            name: suite.SuiteTask(
+                config=call.config,
+                workdir=call.workdir,
+                gin_config=call.gin_config,
+            )
+            for name, call in calls.items()
+        },
+        workdir,
+    )
+  elif command in _OF_EACH_TASK:
+    for call in calls.values():
+      run(call)
+  else:
+    name = next(iter(calls))
+    raise UserError(
+        f"TASK_FILES: found {len(calls)} tasks, expected one for"
+        f" {command}: add --gin_file=tasks/{name}.gin"
+        f' --gin.TASK_FILES="()" --workdir={workdir / name}'
+    )
 
 
 def convert(arguments: argparse.Namespace, config: T5Config | None) -> None:

@@ -274,6 +274,39 @@ class Experiment:
     return -(-size // along) * along
 
 
+class SharedWeights:
+  """The frozen weights of the last experiment, for the next one like it."""
+
+  def __init__(self) -> None:
+    self._key: Any = None
+    self._frozen: loading.Frozen | None = None
+
+  def load(self, config: ExperimentConfig, mesh: Mesh | None) -> loading.Frozen:
+    """Loads what a config names, unless the last one named the same.
+
+    Args:
+      config: with the dtype that the backend decides.
+      mesh: where the weights go.
+
+    Raises:
+      UserError: whatever is wrong with the weights.
+    """
+    dtype = config.frozen_dtype
+    assert dtype is not None
+    key = (config.checkpoint, config.model, dtype, config.num_model_partitions)
+    if self._frozen is None or key != self._key:
+      # Two models at once may not fit.
+      self._frozen = None
+      self._frozen = loading.load_frozen(
+          config.checkpoint,
+          config.model,
+          dtype=dtype,
+          shardings=mesh and partitioning.param_shardings(config.model, mesh),
+      )
+      self._key = key
+    return self._frozen
+
+
 def load_splits(
     task: TaskConfig,
     cache_dir: pathlib.Path,
@@ -318,6 +351,7 @@ def load_experiment(
     config: ExperimentConfig,
     workdir: pathlib.Path,
     roles: Sequence[str] = ROLES,
+    weights: SharedWeights | None = None,
 ) -> Experiment:
   """Loads what a config names.
 
@@ -327,6 +361,7 @@ def load_experiment(
     config: the root config.
     workdir: where stages will write.
     roles: the splits that are needed.
+    weights: of the experiment before; None loads them.
 
   Raises:
     UserError: whatever is wrong with vocabulary, data or weights.
@@ -347,12 +382,7 @@ def load_experiment(
         f"a multiple of the {mesh.shape['data']} devices along the mesh's data"
         " axis",
     )
-  frozen = loading.load_frozen(
-      config.checkpoint,
-      config.model,
-      dtype=dtype,
-      shardings=mesh and partitioning.param_shardings(config.model, mesh),
-  )
+  frozen = (weights or SharedWeights()).load(config, mesh)
   return Experiment(
       config=config,
       workdir=workdir,

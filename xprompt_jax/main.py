@@ -146,6 +146,44 @@ def _explain(error: Exception, source: str, whole: str) -> str:
   return f"{source}: {text.partition(' In call to configurable')[0]}"
 
 
+def _read_gin(
+    gin_files: Sequence[str],
+    bindings: Sequence[str],
+    search_paths: Sequence[str],
+) -> None:
+  """Parses gin files and bindings, and builds nothing yet.
+
+  Raises:
+    UserError: whatever gin cannot find or parse.
+  """
+  import gin
+
+  from xprompt_jax.types import UserError
+
+  # Whoever calls `main` twice means the second config alone.
+  gin.clear_config()
+  for folder in (*search_paths, str(_GIN_FOLDER)):
+    gin.add_config_file_search_path(folder)
+  names = f"--gin_file={', '.join(gin_files)}"
+  # gin logs an error for each folder that does not hold the file.
+  logging.disable(logging.ERROR)
+  try:
+    gin.parse_config_files_and_bindings(
+        list(gin_files), None, finalize_config=False
+    )
+    _check_macros(bindings)
+    for binding in bindings:
+      # One by one, so that a mistake is named.
+      names = f"--gin.{binding}"
+      gin.parse_config(binding)
+  except UserError:
+    raise
+  except _GIN_ERRORS as e:
+    raise UserError(_explain(e, names, _WHOLE_RECIPE)) from e
+  finally:
+    logging.disable(logging.NOTSET)
+
+
 def parse_gin(
     gin_files: Sequence[str],
     bindings: Sequence[str],
@@ -173,44 +211,33 @@ def parse_gin(
   from xprompt_jax.t5.config import T5Config
   from xprompt_jax.types import UserError
 
+  _read_gin(gin_files, bindings, search_paths)
   root = T5Config if model_only else experiment.ExperimentConfig
-  # Whoever calls `main` twice means the second config alone.
-  gin.clear_config()
-  for folder in (*search_paths, str(_GIN_FOLDER)):
-    gin.add_config_file_search_path(folder)
-  names = f"--gin_file={', '.join(gin_files)}"
-  # gin logs an error for each folder that does not hold the file.
-  logging.disable(logging.ERROR)
   try:
-    gin.parse_config_files_and_bindings(
-        list(gin_files), None, finalize_config=False
-    )
-    _check_macros(bindings)
-    for binding in bindings:
-      # One by one, so that a mistake is named.
-      names = f"--gin.{binding}"
-      gin.parse_config(binding)
-    names = f"--gin_file={', '.join(gin_files)}"
     gin.finalize()
     return gin.get_configurable(root)()
   except UserError:
     raise
   except _GIN_ERRORS as e:
     whole = _WHOLE_MODEL if model_only else _WHOLE_RECIPE
+    names = f"--gin_file={', '.join(gin_files)}"
     raise UserError(_explain(e, names, whole)) from e
-  finally:
-    logging.disable(logging.NOTSET)
+
+
+def _macro(name: str) -> Any:
+  """The value of a macro of the gin files read so far, or None."""
+  import gin
+
+  try:
+    return gin.query_parameter(f"{name}/gin.macro.value")
+  except ValueError:
+    return None
 
 
 def _prompt_file() -> str | None:
-  import gin
-
   from xprompt_jax.types import require
 
-  try:
-    found = gin.query_parameter("PROMPT_FILE/gin.macro.value")
-  except ValueError:
-    return None
+  found = _macro("PROMPT_FILE")
   require(
       found is None or (isinstance(found, str) and bool(found)),
       "PROMPT_FILE",
@@ -218,6 +245,24 @@ def _prompt_file() -> str | None:
       "a path, or None",
   )
   return found
+
+
+def _task_files() -> list[str]:
+  """TASK_FILES of the gin files read so far: empty but for a suite."""
+  from xprompt_jax.types import require
+
+  found = _macro("TASK_FILES") or ()
+  names = isinstance(found, (list, tuple)) and all(
+      isinstance(name, str) and name for name in found
+  )
+  stems = [pathlib.Path(name).stem for name in found] if names else []
+  require(
+      names and len(set(stems)) == len(stems),
+      "TASK_FILES",
+      found,
+      "a list of gin files with different names",
+  )
+  return list(found)
 
 
 def _run(arguments: argparse.Namespace, bindings: Sequence[str]) -> None:
@@ -233,20 +278,33 @@ def _run(arguments: argparse.Namespace, bindings: Sequence[str]) -> None:
       model = parse_gin(files, bindings, search_paths, model_only=True)
     dispatch.convert(arguments, model)
     return
-  config = parse_gin(files, bindings, search_paths)
-  import gin
-
-  dispatch.run(
-      dispatch.Call(
-          arguments=arguments,
-          config=config,
-          workdir=pathlib.Path(
-              arguments.workdir or f"runs/{pathlib.Path(files[-1]).stem}"
-          ),
-          prompt_file=_prompt_file(),
-          gin_config=gin.operative_config_str(),
-      )
+  workdir = pathlib.Path(
+      arguments.workdir or f"runs/{pathlib.Path(files[-1]).stem}"
   )
+  _read_gin(files, bindings, search_paths)
+  task_files = _task_files()
+
+  def call(files: Sequence[str], workdir: pathlib.Path) -> dispatch.Call:
+    config = parse_gin(files, bindings, search_paths)
+    import gin
+
+    return dispatch.Call(
+        arguments=arguments,
+        config=config,
+        workdir=workdir,
+        prompt_file=_prompt_file(),
+        gin_config=gin.operative_config_str(),
+    )
+
+  if not task_files:
+    dispatch.run(call(files, workdir))
+    return
+  # All are parsed first: a mistake is found before hours of the first task.
+  calls = {}
+  for name in task_files:
+    stem = pathlib.Path(name).stem
+    calls[stem] = call([*files, name], workdir / stem)
+  dispatch.run_suite(calls, workdir)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

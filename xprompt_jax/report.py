@@ -17,15 +17,15 @@ from scipy import stats
 
 from xprompt_jax import artifacts, progress
 
-_WIDTH = 80
-_TITLES = {
+WIDTH = 80
+TITLES = {
     "no_prompt": "no prompt",
     "prompt_tuning": "prompt tuning",
     "token": "token pruning",
     "piece": "piece pruning",
     "xprompt": "XPrompt",
 }
-_SPLITS = {"validation": "val", "test": "test"}
+SPLITS = {"validation": "val", "test": "test"}
 # Title, key in a row, digits after the point where seeds differ.
 _SIZES = (
     ("tokens", "kept_tokens", 1),
@@ -40,8 +40,11 @@ def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
   return statistics.fmean(values), spread
 
 
-def _cell(values: Sequence[float | None], digits: int) -> str:
-  """Mean and spread of one number over seeds; one number where all agree."""
+def cell(values: Sequence[float | None], digits: int) -> str:
+  """Mean and spread of one number over seeds; one number where all agree.
+
+  A dash stands for a number that some seed, or all, lack.
+  """
   known = [value for value in values if value is not None]
   if not known or len(known) < len(values):
     return "-"
@@ -56,11 +59,14 @@ def _splits_and_metrics(
     summary: Mapping[str, Any],
 ) -> tuple[list[str], list[str]]:
   first = summary["methods"][0]["rows"][0]
-  splits = [name for name in _SPLITS if name in first]
+  splits = [name for name in SPLITS if name in first]
   return splits, [name for name in first["validation"] if name != "score"]
 
 
-def _table(title: str | None = None) -> rich.table.Table:
+def plain_table(
+    title: str | None = None, first: str = "method"
+) -> rich.table.Table:
+  """An empty table with its first column; it fits into a log file."""
   table = rich.table.Table(
       title=title,
       title_justify="left",
@@ -69,7 +75,7 @@ def _table(title: str | None = None) -> rich.table.Table:
       pad_edge=False,
       padding=(0, 0, 0, 1),
   )
-  table.add_column("method", no_wrap=True)
+  table.add_column(first, no_wrap=True)
   return table
 
 
@@ -79,14 +85,14 @@ def _add_scores(table: rich.table.Table, summary: Mapping[str, Any]) -> None:
     for metric in metrics:
       # Two lines where there are more columns, or long names.
       short = len(metrics) == 1 and len(metric) < 10
-      title = f"{_SPLITS[split]}{' ' if short else chr(10)}{metric}"
+      title = f"{SPLITS[split]}{' ' if short else chr(10)}{metric}"
       table.add_column(title, justify="right", no_wrap=True)
 
 
 def _scores(summary: Mapping[str, Any], method: Mapping[str, Any]) -> list[str]:
   splits, metrics = _splits_and_metrics(summary)
   return [
-      _cell([row.get(split, {}).get(metric) for row in method["rows"]], 2)
+      cell([row.get(split, {}).get(metric) for row in method["rows"]], 2)
       for split in splits
       for metric in metrics
   ]
@@ -108,16 +114,16 @@ def summary_tables(summary: Mapping[str, Any]) -> list[rich.table.Table]:
   num_seeds = len(methods[-1]["rows"])
   over = f"{num_seeds} seed{'s' if num_seeds > 1 else ''}"
   spread = ", mean ± standard deviation" if num_seeds > 1 else ""
-  scores = _table(f"{summary['task']}: {over}{spread}")
-  sizes = scores if len(metrics) == 1 else _table()
+  scores = plain_table(f"{summary['task']}: {over}{spread}")
+  sizes = scores if len(metrics) == 1 else plain_table()
   _add_scores(scores, summary)
   for title, _, _ in _SIZES:
     sizes.add_column(title, justify="right", no_wrap=True)
   for method in methods:
-    name = _TITLES[method["method"]]
+    name = TITLES[method["method"]]
     found = _scores(summary, method)
     counts = [
-        _cell([row[key] for row in method["rows"]], digits)
+        cell([row[key] for row in method["rows"]], digits)
         for _, key, digits in _SIZES
     ]
     if sizes is scores:
@@ -196,22 +202,31 @@ def comparison(summary: Mapping[str, Any]) -> str:
   return f"{line}."
 
 
-def print_summary(summary: Mapping[str, Any], workdir: pathlib.Path) -> None:
-  """Prints the table, the time each stage took, and where the files are."""
-  console = rich.console.Console(highlight=False)
-  # A narrower terminal wraps lines by itself and drops nothing.
-  console.width = max(console.width, _WIDTH)
+def console() -> rich.console.Console:
+  """Where tables go; a narrower terminal wraps lines and drops nothing."""
+  found = rich.console.Console(highlight=False)
+  found.width = max(found.width, WIDTH)
+  return found
+
+
+def print_scores(summary: Mapping[str, Any]) -> None:
+  """Prints the tables of one task, and what they say of XPrompt."""
+  output = console()
   for table in summary_tables(summary):
-    console.print(table)
-    console.print()
-  paragraphs = [comparison(summary), selection(summary)]
+    output.print(table)
+    output.print()
+  for text in (comparison(summary), selection(summary)):
+    output.print(text, width=WIDTH)
+
+
+def print_files(summary: Mapping[str, Any], workdir: pathlib.Path) -> None:
+  """Prints the time each stage took, and where the files are."""
+  output = console()
   seconds = summary["seconds"]
   parts = [f"{k} {progress.duration(v)}" for k, v in seconds.items()]
   total = progress.duration(sum(seconds.values()))
-  paragraphs.append(f"Time: {total} ({', '.join(parts)}).")
-  for text in paragraphs:
-    console.print(text, width=_WIDTH)
-  console.print()
+  output.print(f"Time: {total} ({', '.join(parts)}).", width=WIDTH)
+  output.print()
   files = (
       (artifacts.RESULT, "this summary"),
       (artifacts.TICKETS, f"all {summary['tickets_tried']} tickets tried"),
@@ -220,4 +235,10 @@ def print_summary(summary: Mapping[str, Any], workdir: pathlib.Path) -> None:
       (artifacts.TENSORBOARD, "curves, for `tensorboard --logdir`"),
   )
   for name, what in files:
-    console.print(f"{workdir / name}: {what}", soft_wrap=True, markup=False)
+    output.print(f"{workdir / name}: {what}", soft_wrap=True, markup=False)
+
+
+def print_summary(summary: Mapping[str, Any], workdir: pathlib.Path) -> None:
+  """Prints the tables, the time each stage took, and where the files are."""
+  print_scores(summary)
+  print_files(summary, workdir)
