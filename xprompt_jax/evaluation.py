@@ -221,6 +221,5 @@ def evaluate_table(
     metrics = split.compute_metrics(
         [split.postprocess(text, i) for i, text in enumerate(texts)]
     )
-    score = float(np.mean(list(metrics.values())))
-    results.append({**metrics, "score": score})
+    results.append({**metrics, "score": split.score(metrics)})
   return results

@@ -56,8 +56,8 @@ class TableRows:
     """The step's examples of all rows: T5X's keys, [R, B, ...]."""
     chosen = []
     for seed, split in zip(self.seeds, self.splits, strict=True):
-      indices = batches.stream_indices(
-          seed=seed, step=step, batch_size=batch_size, num_examples=len(split)
+      indices = batches.split_indices(
+          split, seed=seed, step=step, batch_size=batch_size
       )
       chosen.append((split, indices))
     flat = batches.gather_batch(

@@ -10,6 +10,7 @@ missing; `batches.py` turns splits into padded arrays. A split is three files:
                                            so its presence means "complete"
 """
 
+import collections
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
@@ -122,6 +123,31 @@ class CachedSplit:
     """Returns what each prediction is compared with, in order."""
     return [example["target"] for example in self.examples]
 
+  def candidates(self, index: int) -> tuple[str, ...]:
+    """Returns the answers an example can have, in the order of its labels.
+
+    Empty for a task without a closed answer set, and in caches made before
+    tasks gave theirs.
+    """
+    return tuple(self.examples[index]["fields"].get("candidates", ()))
+
+  def metric_sizes(self) -> dict[str, int]:
+    """Returns of how many the metrics that count shares are shares.
+
+    The metrics are those of `tasks/metrics.py`: accuracy counts examples,
+    MultiRC's exact match questions, gender parity whole pairs.
+    """
+    groups = collections.Counter(
+        target["group"]
+        for target in self.targets_for_metrics()
+        if isinstance(target, Mapping) and "group" in target
+    )
+    return {
+        "accuracy": len(self),
+        "em": len(groups) or len(self),
+        "gender_parity": sum(size == 2 for size in groups.values()),
+    }
+
   def postprocess(self, prediction: str, index: int) -> Any:
     """Returns the model's text for one example as the metrics want it."""
     if self._postprocessor is None:
@@ -153,6 +179,10 @@ class CachedSplit:
         values[name] = self._metric_value(name, value)
     require(bool(values), f"task {self.task}: metrics", values, "one or more")
     return values
+
+  def score(self, metrics: Mapping[str, float]) -> float:
+    """The number that selects checkpoints and tickets: the metrics' mean."""
+    return float(np.mean(list(metrics.values())))
 
   def _metric_value(self, name: str, value: Any) -> float:
     # seqio's Scalar holds its number in `value`.
