@@ -10,7 +10,6 @@ missing; `batches.py` turns splits into padded arrays. A split is three files:
                                            so its presence means "complete"
 """
 
-import collections
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
@@ -25,7 +24,7 @@ from typing import Any
 from jaxtyping import Int, Int32, Int64
 import numpy as np
 
-from xprompt_jax import artifacts, tokenization
+from xprompt_jax import artifacts, counts, tokenization
 from xprompt_jax.tokenization import PRETOKENIZED, TARGETS
 from xprompt_jax.types import UserError, require
 from xprompt_jax.vocabularies import PAD_ID, Vocabulary
@@ -132,21 +131,8 @@ class CachedSplit:
     return tuple(self.examples[index]["fields"].get("candidates", ()))
 
   def metric_sizes(self) -> dict[str, int]:
-    """Returns of how many the metrics that count shares are shares.
-
-    The metrics are those of `tasks/metrics.py`: accuracy counts examples,
-    MultiRC's exact match questions, gender parity whole pairs.
-    """
-    groups = collections.Counter(
-        target["group"]
-        for target in self.targets_for_metrics()
-        if isinstance(target, Mapping) and "group" in target
-    )
-    return {
-        "accuracy": len(self),
-        "em": len(groups) or len(self),
-        "gender_parity": sum(size == 2 for size in groups.values()),
-    }
+    """Returns of how many each metric is a share; see `counts`."""
+    return counts.metric_sizes(self.targets_for_metrics())
 
   def postprocess(self, prediction: str, index: int) -> Any:
     """Returns the model's text for one example as the metrics want it."""
