@@ -9,6 +9,7 @@ of its first token alone, as OpenPrompt's verbalizer has it.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import functools
+import weakref
 
 import jax
 from jax import Array
@@ -114,7 +115,12 @@ class CandidateTokens:
     return (self.lengths > 0).sum(axis=1)
 
 
-@functools.lru_cache(maxsize=8)
+# By split, then by vocabulary and length: each evaluation needs them again.
+_TOKENIZED: weakref.WeakKeyDictionary[
+    CachedSplit, dict[tuple[str, int], CandidateTokens]
+] = weakref.WeakKeyDictionary()
+
+
 def tokenize(
     split: CachedSplit, vocabulary: Vocabulary, targets_length: int
 ) -> CandidateTokens:
@@ -125,6 +131,16 @@ def tokenize(
     vocabulary: text to ids.
     targets_length: L at least, so that splits share a shape where they can.
   """
+  made = _TOKENIZED.setdefault(split, {})
+  key = (vocabulary.fingerprint, targets_length)
+  if key not in made:
+    made[key] = _tokenize(split, vocabulary, targets_length)
+  return made[key]
+
+
+def _tokenize(
+    split: CachedSplit, vocabulary: Vocabulary, targets_length: int
+) -> CandidateTokens:
   encode = functools.lru_cache(maxsize=None)(
       lambda text: (*vocabulary.encode(text), vocabulary.eos_id)
   )
