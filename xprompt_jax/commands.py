@@ -22,6 +22,7 @@ from xprompt_jax.experiment import (
     load_experiment,
     load_splits,
 )
+from xprompt_jax.mixtures import MixedSplit
 from xprompt_jax.types import require
 
 _PACKAGES = ("xprompt-jax", "jax", "jaxlib", "flax", "optax", "numpy")
@@ -36,8 +37,19 @@ def _run_facts(experiment: Experiment) -> dict[str, Any]:
       "versions": versions,
       "devices": [str(device) for device in jax.devices()],
       "seeds": list(experiment.config.seeds),
+      **_few_shot_facts(experiment),
       **stored_prompts.weights_facts(experiment),
   }
+
+
+def _few_shot_facts(experiment: Experiment) -> dict[str, Any]:
+  """Ids of the examples that each seed trains on, where they were chosen."""
+  subsets = experiment.data.few_shots(experiment.config.seeds)
+  ids = {
+      name: [example["id"] for example in subset.examples]
+      for name, subset in subsets.items()
+  }
+  return {"few_shot": ids} if ids else {}
 
 
 def train(
@@ -103,13 +115,17 @@ def evaluate(
   if prompt_file is None:
     stored_prompts.check_weights(workdir, experiment)
   stored_prompts.warn_of_other_weights(path, experiment)
-  for row, found in enumerate(experiment.evaluate(split, prompt, masks)):
+  seeds, tasks = stored_prompts.row_labels(experiment, path, len(prompt))
+  results = experiment.evaluate(split, prompt, masks, tasks)
+  for row, found in enumerate(results):
     line = {
         "prompt": path,
         "row": row,
-        "task": config.task.name,
+        "task": tasks[row] or config.task.name,
         "split": split,
-        "num_examples": len(experiment.splits[split]),
+        "num_examples": len(
+            experiment.data.split(split, seeds[row], tasks[row])
+        ),
         "kept_tokens": int(masks_lib.kept_tokens(masks)[row]),
         "kept_pieces": int(masks_lib.kept_pieces(masks)[row]),
         **found,
@@ -132,10 +148,13 @@ def score(
   if prompt_file is None:
     stored_prompts.check_weights(workdir, experiment)
   stored_prompts.warn_of_other_weights(path, experiment)
+  rows = experiment.rows(
+      "train", *stored_prompts.row_labels(experiment, path, len(prompt))
+  )
   token_scores, piece_scores = scoring.score_table(
       prompt,
       masks,
-      experiment.rows("train", range(prompt.shape[0])),
+      rows,
       model=experiment.model,
       frozen_params=experiment.frozen_params,
       batch_size=experiment.whole_batches(config.score_batch_size),
@@ -149,7 +168,7 @@ def score(
       json.dumps(
           {
               "prompt": path,
-              "num_examples": len(experiment.splits["train"]),
+              "num_examples": max(map(len, rows.splits)),
               "token_scores": np.round(token_scores, 6).tolist(),
               "scores": str(output),
           }
@@ -162,7 +181,12 @@ def cache(config: ExperimentConfig, workdir: pathlib.Path) -> None:
   _, splits = load_splits(
       config.task, workdir / artifacts.CACHE, config.model.vocab_size
   )
-  for role, split in splits.items():
+  parts = [
+      (role, part)
+      for role, split in splits.items()
+      for part in (split.members if isinstance(split, MixedSplit) else [split])
+  ]
+  for role, split in parts:
     line = {
         "split": split.split,
         "role": role,
@@ -170,6 +194,6 @@ def cache(config: ExperimentConfig, workdir: pathlib.Path) -> None:
         "longest_input": int(split.input_lengths.max()),
         "longest_target": int(split.target_lengths.max()),
         "truncated_inputs": split.info["num_truncated_inputs"],
-        "folder": str(workdir / artifacts.CACHE / config.task.name),
+        "folder": str(workdir / artifacts.CACHE / split.task),
     }
     print(json.dumps(line))

@@ -169,19 +169,17 @@ def take(split: CachedSplit, indices: Int[np.ndarray, "M"]) -> CachedSplit:
   Its fingerprint is another: it covers what was chosen.
   """
 
-  def chosen(ids: np.ndarray, offsets: np.ndarray) -> dict[str, np.ndarray]:
+  def chosen(
+      ids: np.ndarray, offsets: np.ndarray
+  ) -> tuple[np.ndarray, np.ndarray]:
     parts = [ids[offsets[i] : offsets[i + 1]] for i in indices]
     lengths = np.cumsum([0, *map(len, parts)]).astype(np.int64)
-    return {"ids": np.concatenate(parts), "offsets": lengths}
+    return np.concatenate(parts), lengths
 
-  inputs = chosen(split.inputs, split.input_offsets)
-  targets = chosen(split.targets, split.target_offsets)
-  arrays = {
-      "inputs": inputs["ids"],
-      "input_offsets": inputs["offsets"],
-      "targets": targets["ids"],
-      "target_offsets": targets["offsets"],
-  }
+  arrays: dict[str, Any] = {}
+  for name in ("input", "target"):
+    ids, offsets = getattr(split, f"{name}s"), getattr(split, f"{name}_offsets")
+    arrays[f"{name}s"], arrays[f"{name}_offsets"] = chosen(ids, offsets)
   examples = [split.examples[i] for i in indices]
   text = "".join(json.dumps(example) + "\n" for example in examples)
   return dataclasses.replace(

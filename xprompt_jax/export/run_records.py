@@ -45,7 +45,7 @@ class Record:
 
 
 def _same_ticket(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-  names = ("seed", *_RATIOS)
+  names = ("task", "seed", *_RATIOS)
   return all(a.get(name) == b.get(name) for name in names)
 
 
