@@ -14,7 +14,6 @@ import jax
 import numpy as np
 
 from xprompt_jax import artifacts, scoreboard, scoring, search, stored_prompts
-from xprompt_jax import masks as masks_lib
 from xprompt_jax.experiment import (
     Experiment,
     ExperimentConfig,
@@ -23,7 +22,6 @@ from xprompt_jax.experiment import (
     load_splits,
 )
 from xprompt_jax.mixtures import MixedSplit
-from xprompt_jax.types import require
 
 _PACKAGES = ("xprompt-jax", "jax", "jaxlib", "flax", "optax", "numpy")
 
@@ -84,53 +82,6 @@ def train(
     artifacts.write_text(workdir / artifacts.CONFIG, gin_config)
   scoreboard.print_run(summary, workdir)
   return summary
-
-
-def evaluate(
-    config: ExperimentConfig,
-    workdir: pathlib.Path,
-    split: str | None,
-    prompt_file: str | None,
-) -> None:
-  """Prints a JSON line of metrics for each prompt of a file or a run.
-
-  Args:
-    config: the root config.
-    workdir: of the run; its token cache is used.
-    split: `train`, `validation` or `test`; None means test where there is
-      one.
-    prompt_file: a prompt to evaluate instead of the run's.
-  """
-  prompt, masks, path = stored_prompts.load_prompts(
-      config, workdir, prompt_file
-  )
-  split = split or ("test" if config.task.test_split else "validation")
-  require(
-      getattr(config.task, f"{split}_split") is not None,
-      f"--split={split}",
-      f"{split.upper()}_SPLIT = None",
-      "a split that the task has",
-  )
-  experiment = load_experiment(config, workdir, roles=(split,))
-  if prompt_file is None:
-    stored_prompts.check_weights(workdir, experiment)
-  stored_prompts.warn_of_other_weights(path, experiment)
-  seeds, tasks = stored_prompts.row_labels(experiment, path, len(prompt))
-  results = experiment.evaluate(split, prompt, masks, tasks)
-  for row, found in enumerate(results):
-    line = {
-        "prompt": path,
-        "row": row,
-        "task": tasks[row] or config.task.name,
-        "split": split,
-        "num_examples": len(
-            experiment.data.split(split, seeds[row], tasks[row])
-        ),
-        "kept_tokens": int(masks_lib.kept_tokens(masks)[row]),
-        "kept_pieces": int(masks_lib.kept_pieces(masks)[row]),
-        **found,
-    }
-    print(json.dumps(line))
 
 
 def score(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 import dataclasses
 import pathlib
 
-from xprompt_jax import commands, conversion, inference, suite
+from xprompt_jax import commands, conversion, eval_command, inference, suite
 from xprompt_jax.experiment import ExperimentConfig
 from xprompt_jax.export import exporting
 from xprompt_jax.t5.config import T5Config
@@ -40,8 +40,31 @@ def _train(call: Call) -> None:
 
 
 def _eval(call: Call) -> None:
-  commands.evaluate(
-      call.config, call.workdir, call.arguments.split, call.prompt_file
+  flags = call.arguments
+  if flags.submission is None:
+    eval_command.evaluate(
+        call.config,
+        call.workdir,
+        split=flags.split,
+        prompt_file=call.prompt_file,
+        row=flags.row,
+        tasks=flags.task,
+    )
+    return
+  if flags.split or flags.task:
+    other = (
+        f"--task={flags.task[0]}" if flags.task else f"--split={flags.split}"
+    )
+    raise UserError(
+        f"--submission={flags.submission}: found {other}, expected neither"
+        " --task nor --split: a submission is of the task's own test split"
+    )
+  eval_command.submit(
+      call.config,
+      call.workdir,
+      flags.submission,
+      prompt_file=call.prompt_file,
+      row=flags.row,
   )
 
 

@@ -34,6 +34,25 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
       choices=("train", "validation", "test"),
       help="default: test if the task has one, else validation",
   )
+  parser.add_argument(
+      "--row",
+      type=int,
+      help="which prompt of the run or file (default: all; for --submission 0)",
+  )
+  parser.add_argument(
+      "--task",
+      action="append",
+      default=[],
+      metavar="NAME",
+      help="evaluate on another task of the same module with the same answers,"
+      " too; NAME/SPLIT takes another split than its namesake (repeatable)",
+  )
+  parser.add_argument(
+      "--submission",
+      metavar="DIR",
+      help="predict the task's official test split, which has no labels, and"
+      " write the leaderboard's file into DIR",
+  )
 
 
 def _add_infer(parser: argparse.ArgumentParser) -> None:

@@ -89,6 +89,8 @@ def load_splits(
     cache_dir: pathlib.Path,
     vocab_size: int,
     roles: Sequence[str] = ROLES,
+    *,
+    labelled: bool = True,
 ) -> tuple[Vocabulary, dict[str, CachedSplit]]:
   """The token caches of a task's splits, made first where they are missing.
 
@@ -97,6 +99,7 @@ def load_splits(
     cache_dir: where token caches are.
     vocab_size: V of the model; the vocabulary has to fit it.
     roles: which splits; `test` counts only where it is configured.
+    labelled: refuse splits without labels.
 
   Returns:
     The vocabulary, and splits by role.
@@ -137,7 +140,8 @@ def load_splits(
     else:
       members = [cached(member, name) for member in rates]
       splits[role] = mixtures.mix(task.name, members, list(rates.values()))
-    splits[role].check_labelled()
+    if labelled:
+      splits[role].check_labelled()
   return vocabulary, splits
 
 
