@@ -184,19 +184,27 @@ def final_lines(
         **found.by_other_ways(row),
     }
     line["not_possible"] = found.reasons(row)
-    sizes = {role: split.metric_sizes()}
+    read = {role: split}
     if role == "test":
-      own = experiment.data.split("validation", seeds[row], tasks[row])
-      sizes["validation"] = own.metric_sizes()
-    line["metric_sizes"] = sizes
+      read["validation"] = experiment.data.split(
+          "validation", seeds[row], tasks[row]
+      )
+    line["metric_sizes"] = {k: _sizes(v, result) for k, v in read.items()}
     lines.append(line)
   for name, split in experiment.others.items():
     others = experiment.rows_of([split] * len(seeds), seeds)
     shifted = answer(experiment, others, prompt, masks, ways=())
     for row, line in enumerate(lines):
-      line.setdefault("other_tasks", {})[name] = shifted.result(row)
-      line["metric_sizes"][name] = split.metric_sizes()
+      result = shifted.result(row)
+      line.setdefault("other_tasks", {})[name] = result
+      line["metric_sizes"][name] = _sizes(split, result)
   return lines
+
+
+def _sizes(split: CachedSplit, metrics: Mapping[str, float]) -> dict[str, int]:
+  """Of how many those of the metrics are shares that are shares at all."""
+  sizes = split.metric_sizes()
+  return {name: sizes[name] for name in metrics if name in sizes}
 
 
 def majority_vote(predictions: Sequence[Sequence[str]]) -> list[str]:

@@ -101,6 +101,14 @@ class MixedSplit(CachedSplit):
       start += len(member)
     return values
 
+  def metric_sizes(self) -> dict[str, int]:
+    """As for a single task, under the members' names of the metrics."""
+    return {
+        f"{member.task}/{name}": size
+        for member in self.members
+        for name, size in member.metric_sizes().items()
+    }
+
   def score(self, metrics: Mapping[str, float]) -> float:
     """The mean over members of the mean of a member's metrics."""
     scores = []

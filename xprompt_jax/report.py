@@ -15,7 +15,7 @@ import rich.console
 import rich.table
 from scipy import stats
 
-from xprompt_jax import artifacts, progress
+from xprompt_jax import artifacts, counts, progress
 
 WIDTH = 80
 TITLES = {
@@ -26,6 +26,11 @@ TITLES = {
     "xprompt": "XPrompt",
 }
 SPLITS = {"validation": "val", "test": "test"}
+_WAYS = {
+    "generate": "generate",
+    "rank": "rank",
+    "first_token": "first token",
+}
 # Title, key in a row, digits after the point where seeds differ.
 _SIZES = (
     ("tokens", "kept_tokens", 1),
@@ -89,13 +94,73 @@ def _add_scores(table: rich.table.Table, summary: Mapping[str, Any]) -> None:
       table.add_column(title, justify="right", no_wrap=True)
 
 
-def _scores(summary: Mapping[str, Any], method: Mapping[str, Any]) -> list[str]:
-  splits, metrics = _splits_and_metrics(summary)
-  return [
-      cell([row.get(split, {}).get(metric) for row in method["rows"]], 2)
-      for split in splits
-      for metric in metrics
+def _shares(
+    values: Sequence[float | None], sizes: Sequence[int | None]
+) -> str | None:
+  """Such as "222/312", over all rows; None where a value is no share."""
+  found = [
+      (value, size)
+      for value, size in zip(values, sizes, strict=True)
+      if value is not None and size is not None
   ]
+  return counts.as_text(found) if len(found) == len(values) else None
+
+
+def _sizes(
+    rows: Sequence[Mapping[str, Any]], split: str, metric: str
+) -> list[int | None]:
+  """Of how many the metric of each row is a share; older files do not say."""
+  return [
+      row.get("metric_sizes", {}).get(split, {}).get(metric) for row in rows
+  ]
+
+
+def _score_cell(
+    values: Sequence[float | None], sizes: Sequence[int | None], between: str
+) -> str:
+  """Mean and spread over seeds, and k/N of all of them together."""
+  shares = _shares(values, sizes)
+  return cell(values, 2) + (f"{between}({shares})" if shares else "")
+
+
+def _one_table_or_two(
+    summary: Mapping[str, Any], *, split_up: bool, between: str
+) -> list[rich.table.Table]:
+  """Scores and sizes of each method, side by side or one below the other."""
+  splits, metrics = _splits_and_metrics(summary)
+  methods = summary["methods"]
+  num_seeds = len(methods[-1]["rows"])
+  over = f"{num_seeds} seed{'s' if num_seeds > 1 else ''}"
+  spread = ", mean ± standard deviation" if num_seeds > 1 else ""
+  scores = plain_table(f"{summary['task']}: {over}{spread}")
+  sizes = plain_table() if split_up else scores
+  _add_scores(scores, summary)
+  for title, _, _ in _SIZES:
+    sizes.add_column(title, justify="right", no_wrap=True)
+  for method in methods:
+    name, rows = TITLES[method["method"]], method["rows"]
+    found = [
+        _score_cell(
+            [row.get(split, {}).get(metric) for row in rows],
+            _sizes(rows, split, metric),
+            between,
+        )
+        for split in splits
+        for metric in metrics
+    ]
+    kept = [
+        cell([row[key] for row in rows], digits) for _, key, digits in _SIZES
+    ]
+    if split_up:
+      scores.add_row(name, *found)
+      sizes.add_row(name, *kept)
+    else:
+      scores.add_row(name, *found, *kept)
+  return [scores, sizes] if split_up else [scores]
+
+
+def _width(table: rich.table.Table) -> int:
+  return rich.console.Console(width=4 * WIDTH).measure(table).maximum
 
 
 def summary_tables(summary: Mapping[str, Any]) -> list[rich.table.Table]:
@@ -105,33 +170,84 @@ def summary_tables(summary: Mapping[str, Any]) -> list[rich.table.Table]:
     summary: the contents of `WORKDIR/result.json`.
 
   Returns:
-    One table with a row for each method: metrics on validation and test, kept
-    tokens, kept pieces and trained numbers, as mean and standard deviation
-    over seeds. With several metrics the sizes have a table of their own.
+    One table with a row for each method: metrics on validation and test with
+    their k/N, kept tokens, kept pieces and trained numbers, as mean and
+    standard deviation over seeds. With several metrics, or where it would be
+    too wide, the sizes have a table of their own.
   """
-  methods = summary["methods"]
   _, metrics = _splits_and_metrics(summary)
-  num_seeds = len(methods[-1]["rows"])
-  over = f"{num_seeds} seed{'s' if num_seeds > 1 else ''}"
-  spread = ", mean ± standard deviation" if num_seeds > 1 else ""
-  scores = plain_table(f"{summary['task']}: {over}{spread}")
-  sizes = scores if len(metrics) == 1 else plain_table()
-  _add_scores(scores, summary)
-  for title, _, _ in _SIZES:
-    sizes.add_column(title, justify="right", no_wrap=True)
-  for method in methods:
-    name = TITLES[method["method"]]
-    found = _scores(summary, method)
-    counts = [
-        cell([row[key] for row in method["rows"]], digits)
-        for _, key, digits in _SIZES
+  layouts = [(True, " "), (True, "\n")]
+  if len(metrics) == 1:
+    layouts.insert(0, (False, " "))
+  for split_up, between in layouts:
+    tables = _one_table_or_two(summary, split_up=split_up, between=between)
+    if all(_width(table) <= WIDTH for table in tables):
+      break
+  return tables
+
+
+def _apart_table(
+    summary: Mapping[str, Any], key: str, columns: Mapping[str, str], what: str
+) -> rich.table.Table:
+  """One number of each method for each way, or each other task.
+
+  Args:
+    summary: the contents of `WORKDIR/result.json`.
+    key: `ways` or `other_tasks` of a row.
+    columns: titles by name.
+    what: stands in the title behind the metric.
+  """
+  splits, metrics = _splits_and_metrics(summary)
+  metric = metrics[0] if len(metrics) == 1 else "score"
+  title = f"{summary['task']}: {metric} {what}"
+  table = plain_table(title)
+  # rich breaks a title that is wider than its table.
+  table.min_width = len(title)
+  for name in columns.values():
+    table.add_column(name, justify="right", no_wrap=True)
+  for method in summary["methods"]:
+    rows = method["rows"]
+    cells = [
+        _score_cell(
+            [row.get(key, {}).get(name, {}).get(metric) for row in rows],
+            _sizes(rows, splits[-1] if key == "ways" else name, metric),
+            " " if len(columns) < 4 else "\n",
+        )
+        for name in columns
     ]
-    if sizes is scores:
-      scores.add_row(name, *found, *counts)
-    else:
-      scores.add_row(name, *found)
-      sizes.add_row(name, *counts)
-  return [scores] if sizes is scores else [scores, sizes]
+    table.add_row(TITLES[method["method"]], *cells)
+  return table
+
+
+def way_tables(summary: Mapping[str, Any]) -> list[rich.table.Table]:
+  """What the same prompts score by other ways, and on other tasks.
+
+  Args:
+    summary: the contents of `WORKDIR/result.json`.
+
+  Returns:
+    A table of each that was measured, of the task's metric, or of the score
+    where there are several.
+  """
+  splits, _ = _splits_and_metrics(summary)
+  first = summary["methods"][-1]["rows"][0]
+  tables = []
+  ways = {k: v for k, v in _WAYS.items() if k in first.get("ways", {})}
+  if len(ways) > 1:
+    what = f"on {splits[-1]} by way of predicting"
+    tables.append(_apart_table(summary, "ways", ways, what))
+  if others := first.get("other_tasks"):
+    columns = {name: name for name in others}
+    tables.append(
+        _apart_table(summary, "other_tasks", columns, "on other tasks")
+    )
+  return tables
+
+
+def not_possible(summary: Mapping[str, Any]) -> list[str]:
+  """A line for each way of predicting that the task does not allow."""
+  reasons = summary["methods"][-1]["rows"][0].get("not_possible", {})
+  return [f"No {_WAYS[way]}: {reason}." for way, reason in reasons.items()]
 
 
 def selection(summary: Mapping[str, Any]) -> str:
@@ -182,11 +298,22 @@ def comparison(summary: Mapping[str, Any]) -> str:
   worse = sum(gain < 0 for gain in gains)
   what = metrics[0] if len(metrics) == 1 else "score"
   line = f"XPrompt minus prompt tuning on {split} {what}: {mean:+.2f}"
+  notes = []
   if len(gains) > 1:
-    line += (
-        f" ± {spread:.2f} over {len(gains)} seeds (better in {better}, worse in"
-        f" {worse})"
-    )
+    line += f" ± {spread:.2f} over {len(gains)} seeds"
+    notes.append(f"better in {better}, worse in {worse}")
+  rows = {method["method"]: method["rows"] for method in summary["methods"]}
+  shares = [
+      _shares(
+          [row[split].get(what) for row in rows[method]],
+          _sizes(rows[method], split, what),
+      )
+      for method in ("xprompt", "prompt_tuning")
+  ]
+  if all(shares):
+    notes.append(f"{shares[0]} against {shares[1]}")
+  if notes:
+    line += f" ({'; '.join(notes)})"
   if len(gains) > 1 and abs(mean) <= _half_interval(spread, len(gains)):
     verdict = "no clear difference"
   elif mean == 0:
@@ -212,10 +339,14 @@ def console() -> rich.console.Console:
 def print_scores(summary: Mapping[str, Any]) -> None:
   """Prints the tables of one task, and what they say of XPrompt."""
   output = console()
-  for table in summary_tables(summary):
+  for table in (*summary_tables(summary), *way_tables(summary)):
     output.print(table)
     output.print()
-  for text in (comparison(summary), selection(summary)):
+  for text in (
+      comparison(summary),
+      *not_possible(summary),
+      selection(summary),
+  ):
     output.print(text, width=WIDTH)
 
 
