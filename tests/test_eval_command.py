@@ -111,6 +111,18 @@ def test_unknown_ways_and_beams_are_refused(capsys):
   assert line == "NUM_BEAMS: found 0, expected an integer >= 1"
 
 
+def test_a_way_that_the_task_does_not_allow_is_refused_at_once(
+    tmp_path, capsys
+):
+  arguments = ["--gin_file=tasks/mini_wsc.gin", "--gin.PREDICT_BY='rank'"]
+  workdir = f"--workdir={tmp_path}/run"
+  assert refused(capsys, "train", *TINY, *arguments, workdir) == (
+      "PREDICT_BY = 'rank': task mini_wsc, split validation: found no"
+      " candidates, expected a closed set of answers"
+  )
+  assert [p.name for p in (tmp_path / "run").iterdir()] == ["cache"]
+
+
 def test_tasks_with_the_same_answers(tiny_run, capsys):
   lines, _ = lines_of(
       capsys,

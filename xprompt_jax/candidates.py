@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 from jaxtyping import Float, Int
 import numpy as np
 
-from xprompt_jax import partitioning
+from xprompt_jax import partitioning, tables
 from xprompt_jax.model import PromptedT5
 from xprompt_jax.prompts import masked_prompts
 from xprompt_jax.tables import TableBatch, TableRows
@@ -249,6 +249,55 @@ def score_table(
       mesh=mesh,
   ):
     scores[row][index] = found
+  return scores
+
+
+def score_named(
+    prompt: Float[AnyArray, "R P H"],
+    masks: PromptMasks,
+    split: CachedSplit,
+    row_ids: Int[np.ndarray, "N"],
+    way: str,
+    *,
+    buckets: Sequence[int],
+    targets_length: int,
+    model: PromptedT5,
+    frozen_params: Mapping,
+    vocabulary: Vocabulary,
+    batch_size: int,
+    mesh: Mesh | None = None,
+) -> Float[np.ndarray, "N C"]:
+  """The score of every candidate of examples that each name their row.
+
+  Args: as for `score_table`, and `row_ids` [N], `buckets` and `targets_length`
+    as for `evaluation.predict_named`.
+
+  Returns:
+    [N, C] nats, in the order of the split.
+
+  Raises:
+    UserError: the split does not allow this way.
+  """
+  check_possible(way, split, vocabulary)
+  held = tokenize(split, vocabulary, targets_length)
+  scores = np.full(held.lengths.shape, -np.inf)
+  for _, index, found in _scored(
+      tables.named_examples(
+          split,
+          row_ids,
+          batch_size=batch_size,
+          buckets=buckets,
+          targets_length=targets_length,
+      ),
+      [held] * prompt.shape[0],
+      prompt,
+      masks,
+      way,
+      model=model,
+      frozen_params=frozen_params,
+      mesh=mesh,
+  ):
+    scores[index] = found
   return scores
 
 
