@@ -9,7 +9,14 @@ from collections.abc import Callable, Mapping
 import dataclasses
 import pathlib
 
-from xprompt_jax import commands, conversion, eval_command, inference, suite
+from xprompt_jax import (
+    commands,
+    conversion,
+    eval_command,
+    inference,
+    similarity,
+    suite,
+)
 from xprompt_jax.experiment import ExperimentConfig
 from xprompt_jax.export import exporting
 from xprompt_jax.t5.config import T5Config
@@ -167,3 +174,17 @@ def convert(arguments: argparse.Namespace, config: T5Config | None) -> None:
       output_format=arguments.format,
       config=config,
   )
+
+
+def compare(arguments: argparse.Namespace) -> None:
+  """Runs `similarity`, which is about prompts and no model.
+
+  Args:
+    arguments: the command's flags.
+  """
+  if arguments.gin_file:
+    raise UserError(
+        f"--gin_file={arguments.gin_file[0]}: found a gin file, expected none:"
+        " similarity needs no model"
+    )
+  similarity.compare(arguments.prompt, pathlib.Path(arguments.output))

@@ -119,6 +119,20 @@ def _add_import(parser: argparse.ArgumentParser) -> None:
   )
 
 
+def _add_similarity(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+      "--prompt",
+      action="append",
+      default=[],
+      metavar="NAME=PATH",
+      help="a prompt to compare; NAME=PATH#ROW takes another row than the first"
+      " (two or more)",
+  )
+  parser.add_argument(
+      "--output", required=True, help="folder for the matrices and a picture"
+  )
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Command:
   """One command: its line of help and its flags.
@@ -150,6 +164,11 @@ COMMANDS = {
     "import": Command(
         help="convert a T5 checkpoint between Hugging Face and T5X",
         add_flags=_add_import,
+        needs_gin_file=False,
+    ),
+    "similarity": Command(
+        help="compare the prompts of different tasks",
+        add_flags=_add_similarity,
         needs_gin_file=False,
     ),
     "cache": Command(

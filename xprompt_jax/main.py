@@ -278,6 +278,9 @@ def _run(arguments: argparse.Namespace, bindings: Sequence[str]) -> None:
       model = parse_gin(files, bindings, search_paths, model_only=True)
     dispatch.convert(arguments, model)
     return
+  if arguments.command == "similarity":
+    dispatch.compare(arguments)
+    return
   workdir = pathlib.Path(
       arguments.workdir or f"runs/{pathlib.Path(files[-1]).stem}"
   )
