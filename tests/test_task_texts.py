@@ -1,10 +1,18 @@
 """Texts, answers and metrics of MultiRC, ReCoRD, COPA, WiC and diagnostics."""
 
+import pathlib
+import re
+
 import numpy as np
 import pytest
 
 from tests import shared_data
-from xprompt_jax.tasks import metrics, postprocessors, preprocessors
+from xprompt_jax.tasks import (
+    metrics,
+    postprocessors,
+    preprocessors,
+    schemas,
+)
 from xprompt_jax.types import UserError
 
 tasks = shared_data.quiet_import("xprompt_jax.tasks.super_glue")
@@ -30,6 +38,15 @@ RECORD = {
     "answers": ["Bonn", "The city of Bonn"],
     "idx/passage": 4,
     "idx/query": 9,
+}
+
+
+# What any postprocessor asks for.
+FIELDS = {
+    "idx": 0,
+    "idx/question": 0,
+    "targets_pretokenized": "cat",
+    "label": 1,
 }
 
 
@@ -315,3 +332,31 @@ def test_other_counts(monkeypatch):
 )
 def test_splits(task, splits):
   assert list(seqio.TaskRegistry.get(task).splits) == splits
+
+
+def test_documented_tasks():
+  """docs/tasks.md names every task, with its metrics and splits."""
+  text = (pathlib.Path(__file__).parents[1] / "docs" / "tasks.md").read_text()
+  table = re.findall(
+      r"^\| `(\w+)` \| `(\w+)` \| .+ \| ([\w, ]+) \|$", text, re.MULTILINE
+  )
+  assert [name for name, _, _ in table] == list(schemas.SCHEMAS)
+  for name, t5_name, named in table:
+    task = seqio.TaskRegistry.get(name)
+    said = [task.postprocess_fn("", example=FIELDS) for _ in range(2)]
+    targets = [["a"]] * 2 if name == "record" else said
+    found = [key for fn in task.metric_fns for key in fn(targets, said)]
+    assert found == named.split(", ")
+    assert seqio.TaskRegistry.get(t5_name).metric_fns == task.metric_fns
+  counts = re.findall(
+      r"^\| `(\w+)` \| ([\d,]*).*? \| ([\d,]*).*? \| ([\d,]+)",
+      text,
+      re.MULTILINE,
+  )
+  assert {
+      name: [int(number.replace(",", "")) for number in numbers if number]
+      for name, *numbers in counts
+  } == {
+      name: [split.rows for split in schema.splits.values()]
+      for name, schema in schemas.SCHEMAS.items()
+  }
