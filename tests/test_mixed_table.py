@@ -24,6 +24,8 @@ MINI = (
     "--gin.MIXTURE_OR_TASK_MODULE='tests.mixed_tasks'",
     "--gin.TaskConfig.max_examples=6",
     "--gin.SEEDS=(5,)",
+    # Rows of one chunk round together.
+    "--gin.ROWS_PER_CHUNK=1",
 )
 TASKS = ["mini_boolq", "mini_cb", "mini_rte", "mini_wsc"]
 SIZES = {
