@@ -1,5 +1,7 @@
 """Rows are those of TFDS's own reader, on every real file."""
 
+import dataclasses
+import functools
 import json
 
 import pytest
@@ -90,3 +92,48 @@ def test_diagnostics(tfds_rows, tmp_path, task, row, other):
   found = rows.read_jsonl(file, schema, labelled=True)
   assert [r["idx"] for r in found] == [0, 1]
   assert found == tfds_rows(schema, file)
+
+
+@pytest.mark.parametrize("task", ["multirc", "record", "axb"])
+def test_nested_ids_through_tfds(monkeypatch, tmp_path, task):
+  """TFDS's files hold `idx` as TFDS nests it; only its download is replaced."""
+  official = shared_data.quiet_import("xprompt_jax.tasks.official")
+  schema = schemas.SCHEMAS[task]
+  folder = tmp_path / "files" / schema.folder
+  folder.mkdir(parents=True)
+  if task == "axb":
+    contents = [json.dumps(AXB) + "\n"]
+  else:
+    few = shared_data.path(f"fewglue/{schema.folder}")
+    contents = [
+        (few / name).read_text()
+        for name in ("train.jsonl", "dev32.jsonl", "dev32.jsonl")
+    ]
+  splits = {}
+  for (name, split), content in zip(
+      schema.splits.items(), contents, strict=True
+  ):
+    (folder / split.file).write_text(content)
+    found = rows.read_jsonl(folder / split.file, schema, labelled=True)
+    splits[name] = dataclasses.replace(
+        split,
+        rows=len(found),
+        passages=None,
+        # Other content is refused by it, so TFDS's rows must be the same.
+        sha256=rows.rows_sha256(sorted(found, key=rows.row_id)),
+    )
+  monkeypatch.delenv("SUPER_GLUE_DIR", raising=False)
+  monkeypatch.setattr(
+      tfds.core.download.DownloadManager,
+      "download_and_extract",
+      lambda self, url: str(folder.parent),
+  )
+  prepared = functools.partial(tfds.builder, data_dir=tmp_path)
+  monkeypatch.setattr(tfds, "builder", prepared)
+  monkeypatch.setattr(official, "_check_reachable", lambda url: None)
+  changed = dataclasses.replace(schema, splits=splits)
+  for name, split in splits.items():
+    found = official._read_official(changed, name)
+    assert len(found) == split.rows
+    ids = [rows.row_id(row) for row in found]
+    assert ids == sorted(set(ids))
