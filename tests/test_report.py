@@ -277,6 +277,23 @@ def test_other_ways_and_other_tasks():
   ]
 
 
+def test_ways_of_many_examples_stand_in_two_lines():
+  summary = _with_sizes(
+      _summary([80.0, 82.0, 81.0], [85.0, 82.0, 88.0]),
+      {"test": {"accuracy": 400}},
+  )
+  for method in summary["methods"]:
+    for row in method["rows"]:
+      row["ways"] = dict.fromkeys(
+          ("generate", "rank", "first_token"), row["test"]
+      )
+  lines = _text_of(report.way_tables(summary))
+  assert lines[5:7] == [
+      "prompt tuning  81.00 ± 1.00  81.00 ± 1.00  81.00 ± 1.00",
+      "                 (972/1200)    (972/1200)    (972/1200)",
+  ]
+
+
 def test_older_files_have_neither_ways_nor_counts():
   summary = _summary([80.0], [85.0])
   assert report.way_tables(summary) == []
@@ -293,3 +310,25 @@ def test_mean_and_spread():
   # Sample standard deviation of 1, 2, 6: sqrt((4 + 1 + 9) / 2).
   assert report.mean_and_spread([1.0, 2.0, 6.0]) == (3.0, 7**0.5)
   assert report.mean_and_spread([4.5]) == (4.5, 0.0)
+
+
+def test_the_many_metrics_of_a_mixture_are_rows_of_a_table_for_each_split():
+  metrics = [f"{task}/accuracy" for task in ("boolq", "copa", "rte", "wic")]
+  summary = _summary(
+      [100.0, 82.25, 81.0], [85.5, 100.0, 7.25], metrics=(*metrics, "wsc/f1a")
+  )
+  validation, test, sizes = report.summary_tables(summary)
+  console = rich.console.Console(width=200)
+  for table in (validation, test, sizes):
+    assert console.measure(table).maximum <= 80
+  assert validation.title == "mini_boolq: validation"
+  assert test.title == "mini_boolq: test"
+  first = list(test.columns[0].cells)
+  assert first == [*metrics, "wsc/f1a", "score"]
+  assert [column.header for column in test.columns] == [
+      "metric",
+      "no prompt",
+      "prompt tuning",
+      "XPrompt",
+  ]
+  assert next(iter(test.columns[2].cells)) == "87.75 ± 10.63"

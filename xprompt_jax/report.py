@@ -159,6 +159,29 @@ def _one_table_or_two(
   return [scores, sizes] if split_up else [scores]
 
 
+def _by_metric(summary: Mapping[str, Any]) -> list[rich.table.Table]:
+  """A row for each metric, for those of a mixture's many tasks."""
+  splits, metrics = _splits_and_metrics(summary)
+  tables = []
+  for split in splits:
+    table = plain_table(f"{summary['task']}: {split}", first="metric")
+    for method in summary["methods"]:
+      title = TITLES[method["method"]]
+      table.add_column(title, justify="right", no_wrap=True)
+    for metric in (*metrics, "score"):
+      cells = [
+          _score_cell(
+              [row.get(split, {}).get(metric) for row in method["rows"]],
+              _sizes(method["rows"], split, metric),
+              "\n",
+          )
+          for method in summary["methods"]
+      ]
+      table.add_row(metric, *cells)
+    tables.append(table)
+  return tables
+
+
 def _width(table: rich.table.Table) -> int:
   return rich.console.Console(width=4 * WIDTH).measure(table).maximum
 
@@ -173,7 +196,8 @@ def summary_tables(summary: Mapping[str, Any]) -> list[rich.table.Table]:
     One table with a row for each method: metrics on validation and test with
     their k/N, kept tokens, kept pieces and trained numbers, as mean and
     standard deviation over seeds. With several metrics, or where it would be
-    too wide, the sizes have a table of their own.
+    too wide, the sizes have a table of their own; with so many metrics that it
+    still is, each split has a table with a row for each metric.
   """
   _, metrics = _splits_and_metrics(summary)
   layouts = [(True, " "), (True, "\n")]
@@ -182,8 +206,8 @@ def summary_tables(summary: Mapping[str, Any]) -> list[rich.table.Table]:
   for split_up, between in layouts:
     tables = _one_table_or_two(summary, split_up=split_up, between=between)
     if all(_width(table) <= WIDTH for table in tables):
-      break
-  return tables
+      return tables
+  return [*_by_metric(summary), tables[-1]]
 
 
 def _apart_table(
@@ -200,22 +224,25 @@ def _apart_table(
   splits, metrics = _splits_and_metrics(summary)
   metric = metrics[0] if len(metrics) == 1 else "score"
   title = f"{summary['task']}: {metric} {what}"
-  table = plain_table(title)
-  # rich breaks a title that is wider than its table.
-  table.min_width = len(title)
-  for name in columns.values():
-    table.add_column(name, justify="right", no_wrap=True)
-  for method in summary["methods"]:
-    rows = method["rows"]
-    cells = [
-        _score_cell(
-            [row.get(key, {}).get(name, {}).get(metric) for row in rows],
-            _sizes(rows, splits[-1] if key == "ways" else name, metric),
-            " " if len(columns) < 4 else "\n",
-        )
-        for name in columns
-    ]
-    table.add_row(TITLES[method["method"]], *cells)
+  for between in (" ", "\n"):
+    table = plain_table(title)
+    # rich breaks a title that is wider than its table.
+    table.min_width = len(title)
+    for name in columns.values():
+      table.add_column(name, justify="right", no_wrap=True)
+    for method in summary["methods"]:
+      rows = method["rows"]
+      cells = [
+          _score_cell(
+              [row.get(key, {}).get(name, {}).get(metric) for row in rows],
+              _sizes(rows, splits[-1] if key == "ways" else name, metric),
+              between,
+          )
+          for name in columns
+      ]
+      table.add_row(TITLES[method["method"]], *cells)
+    if _width(table) <= WIDTH:
+      break
   return table
 
 
