@@ -6,7 +6,7 @@ import pathlib
 import pytest
 import rich.console
 
-from xprompt_jax import report
+from xprompt_jax import cells, report
 
 
 def _rows(validation, test, tokens, pieces, parameters, metrics=("accuracy",)):
@@ -308,8 +308,8 @@ def test_seeds_are_paired_by_name():
 
 def test_mean_and_spread():
   # Sample standard deviation of 1, 2, 6: sqrt((4 + 1 + 9) / 2).
-  assert report.mean_and_spread([1.0, 2.0, 6.0]) == (3.0, 7**0.5)
-  assert report.mean_and_spread([4.5]) == (4.5, 0.0)
+  assert cells.mean_and_spread([1.0, 2.0, 6.0]) == (3.0, 7**0.5)
+  assert cells.mean_and_spread([4.5]) == (4.5, 0.0)
 
 
 def test_the_many_metrics_of_a_mixture_are_rows_of_a_table_for_each_split():

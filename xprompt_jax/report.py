@@ -4,10 +4,9 @@ Reads `result.json` alone: neither the model nor an accelerator is needed.
 Everything fits into 80 columns, so that it reads the same in a log file.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 import math
 import pathlib
-import statistics
 from typing import Any
 
 import rich.box
@@ -15,7 +14,7 @@ import rich.console
 import rich.table
 from scipy import stats
 
-from xprompt_jax import artifacts, counts, progress
+from xprompt_jax import artifacts, cells, progress
 
 WIDTH = 80
 TITLES = {
@@ -37,27 +36,6 @@ _SIZES = (
     ("pieces", "kept_pieces", 0),
     ("parameters", "tunable_parameters", 0),
 )
-
-
-def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
-  """Mean and sample standard deviation (0 for one value)."""
-  spread = statistics.stdev(values) if len(values) > 1 else 0.0
-  return statistics.fmean(values), spread
-
-
-def cell(values: Sequence[float | None], digits: int) -> str:
-  """Mean and spread of one number over seeds; one number where all agree.
-
-  A dash stands for a number that some seed, or all, lack.
-  """
-  known = [value for value in values if value is not None]
-  if not known or len(known) < len(values):
-    return "-"
-  if len(set(known)) == 1:
-    whole = isinstance(known[0], int)
-    return str(known[0]) if whole else f"{known[0]:.{digits}f}"
-  mean, spread = mean_and_spread(known)
-  return f"{mean:.{digits}f} ± {spread:.{digits}f}"
 
 
 def _splits_and_metrics(
@@ -94,35 +72,6 @@ def _add_scores(table: rich.table.Table, summary: Mapping[str, Any]) -> None:
       table.add_column(title, justify="right", no_wrap=True)
 
 
-def _shares(
-    values: Sequence[float | None], sizes: Sequence[int | None]
-) -> str | None:
-  """Such as "222/312", over all rows; None where a value is no share."""
-  found = [
-      (value, size)
-      for value, size in zip(values, sizes, strict=True)
-      if value is not None and size is not None
-  ]
-  return counts.as_text(found) if len(found) == len(values) else None
-
-
-def _sizes(
-    rows: Sequence[Mapping[str, Any]], split: str, metric: str
-) -> list[int | None]:
-  """Of how many the metric of each row is a share; older files do not say."""
-  return [
-      row.get("metric_sizes", {}).get(split, {}).get(metric) for row in rows
-  ]
-
-
-def _score_cell(
-    values: Sequence[float | None], sizes: Sequence[int | None], between: str
-) -> str:
-  """Mean and spread over seeds, and k/N of all of them together."""
-  shares = _shares(values, sizes)
-  return cell(values, 2) + (f"{between}({shares})" if shares else "")
-
-
 def _one_table_or_two(
     summary: Mapping[str, Any], *, split_up: bool, between: str
 ) -> list[rich.table.Table]:
@@ -140,16 +89,17 @@ def _one_table_or_two(
   for method in methods:
     name, rows = TITLES[method["method"]], method["rows"]
     found = [
-        _score_cell(
+        cells.score_cell(
             [row.get(split, {}).get(metric) for row in rows],
-            _sizes(rows, split, metric),
+            cells.sizes_of(rows, split, metric),
             between,
         )
         for split in splits
         for metric in metrics
     ]
     kept = [
-        cell([row[key] for row in rows], digits) for _, key, digits in _SIZES
+        cells.cell([row[key] for row in rows], digits)
+        for _, key, digits in _SIZES
     ]
     if split_up:
       scores.add_row(name, *found)
@@ -169,15 +119,15 @@ def _by_metric(summary: Mapping[str, Any]) -> list[rich.table.Table]:
       title = TITLES[method["method"]]
       table.add_column(title, justify="right", no_wrap=True)
     for metric in (*metrics, "score"):
-      cells = [
-          _score_cell(
+      found = [
+          cells.score_cell(
               [row.get(split, {}).get(metric) for row in method["rows"]],
-              _sizes(method["rows"], split, metric),
+              cells.sizes_of(method["rows"], split, metric),
               "\n",
           )
           for method in summary["methods"]
       ]
-      table.add_row(metric, *cells)
+      table.add_row(metric, *found)
     tables.append(table)
   return tables
 
@@ -232,15 +182,17 @@ def _apart_table(
       table.add_column(name, justify="right", no_wrap=True)
     for method in summary["methods"]:
       rows = method["rows"]
-      cells = [
-          _score_cell(
+      found = [
+          cells.score_cell(
               [row.get(key, {}).get(name, {}).get(metric) for row in rows],
-              _sizes(rows, splits[-1] if key == "ways" else name, metric),
+              cells.sizes_of(
+                  rows, splits[-1] if key == "ways" else name, metric
+              ),
               between,
           )
           for name in columns
       ]
-      table.add_row(TITLES[method["method"]], *cells)
+      table.add_row(TITLES[method["method"]], *found)
     if _width(table) <= WIDTH:
       break
   return table
@@ -320,7 +272,7 @@ def comparison(summary: Mapping[str, Any]) -> str:
   tuned = scores["prompt_tuning"]
   # Rounded: metrics are decimal fractions, binary floats are not.
   gains = [round(s - tuned[k], 6) for k, s in scores["xprompt"].items()]
-  mean, spread = mean_and_spread(gains)
+  mean, spread = cells.mean_and_spread(gains)
   better = sum(gain > 0 for gain in gains)
   worse = sum(gain < 0 for gain in gains)
   what = metrics[0] if len(metrics) == 1 else "score"
@@ -331,9 +283,9 @@ def comparison(summary: Mapping[str, Any]) -> str:
     notes.append(f"better in {better}, worse in {worse}")
   rows = {method["method"]: method["rows"] for method in summary["methods"]}
   shares = [
-      _shares(
+      cells.shares(
           [row[split].get(what) for row in rows[method]],
-          _sizes(rows[method], split, what),
+          cells.sizes_of(rows[method], split, what),
       )
       for method in ("xprompt", "prompt_tuning")
   ]

@@ -14,7 +14,7 @@ from typing import Any
 import rich.console
 import rich.table
 
-from xprompt_jax import report
+from xprompt_jax import cells, report
 
 # Raised when a reader of older results would read newer ones wrongly.
 SCHEMA = 1
@@ -156,18 +156,18 @@ def suite_table(result: Mapping[str, Any]) -> rich.table.Table:
   for method in methods:
     table.add_column(report.TITLES[method], justify="right", no_wrap=True)
   for name, task in result["tasks"].items():
-    cells = [task["methods"].get(m, {}).get("scores", ()) for m in methods]
+    scores_of = [task["methods"].get(m, {}).get("scores", ()) for m in methods]
     table.add_row(
         name,
         report.SPLITS[task["split"]],
-        *(report.cell(list(scores), 2) for scores in cells),
+        *(cells.cell(list(scores), 2) for scores in scores_of),
     )
   table.add_section()
   mean = result.get("superglue") or result["average"]
   table.add_row(
       "SuperGLUE" if "superglue" in result else "average",
       "",
-      *(report.cell(list(mean["scores"].get(m, ())), 2) for m in methods),
+      *(cells.cell(list(mean["scores"].get(m, ())), 2) for m in methods),
   )
   return table
 
