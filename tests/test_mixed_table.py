@@ -277,6 +277,28 @@ def test_eval_and_score_know_the_task_of_a_row(by_task, capsys):
   assert json.loads(capsys.readouterr().out)["num_examples"] == 6
 
 
+def test_an_exported_row_is_measured_on_its_own_task(by_task, tmp_path, capsys):
+  status = command_line.run(
+      "export",
+      *MINI,
+      "--gin.MIXTURE_ROWS='task'",
+      f"--workdir={by_task}",
+      "--format=npy",
+      "--row=1",
+      "--remove_pruned_tokens",
+      f"--output={tmp_path / 'out'}",
+  )
+  assert status == 0
+  line = json.loads(capsys.readouterr().out)
+  assert (line["task"], line["seed"]) == ("mini_cb", 5)
+  summary = artifacts.read_json(by_task / artifacts.RESULT)
+  row = summary["methods"][-1]["rows"][1]
+  assert line["validation"]["before"] == row["validation"]
+  card = (tmp_path / "out/README.md").read_text()
+  assert "| row | task | seed |" in card
+  assert "| 1 | 5 | validation | 6 | accuracy |" in card
+
+
 def test_one_prompt_for_a_mixture(tmp_path):
   status = command_line.run("train", *MINI, f"--workdir={tmp_path}")
   assert status == 0
