@@ -23,6 +23,12 @@ TINY = (
     "--gin.TOKEN_RATIOS=(0.5,)",
     "--gin.PIECE_RATIOS=(0.25,)",
 )
+# What a gin file that is not there is compared with.
+RECIPES = (
+    "xprompt_boolq.gin, xprompt_cb.gin, xprompt_copa.gin, xprompt_demo.gin,"
+    " xprompt_multirc.gin, xprompt_rte.gin, xprompt_superglue.gin,"
+    " xprompt_wic.gin, xprompt_wsc.gin"
+)
 
 
 def run(*arguments) -> int:

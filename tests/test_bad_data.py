@@ -147,7 +147,11 @@ RTE = {"hypothesis": "a b", "premise": "c", "label": "entailment", "idx": 0}
             'FILE, line 1: label is "perhaps", expected one of entailment,'
             " not_entailment",
         ),
-        ("", "FILE: has no rows to use for the split train"),
+        (
+            "",
+            "FILE: has 0 rows, expected the official 2,490; another data set is"
+            " a task of its own",
+        ),
     ],
 )
 def test_jsonl(capsys, tmp_path, monkeypatch, content, line):

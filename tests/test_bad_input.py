@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.command_line import refused
+from tests.command_line import RECIPES, refused
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 
@@ -43,7 +43,7 @@ FLAGS = [
     (
         ["train", "--gin_file=nope.gin"],
         "--gin_file=nope.gin: found no file nope.gin, expected a path, a file"
-        " in --gin_search_paths, or one of xprompt_demo.gin, xprompt_wsc.gin",
+        f" in --gin_search_paths, or one of {RECIPES}",
     ),
     (
         ["train", "--gin_file=xprompt.gin"],
@@ -286,7 +286,7 @@ def test_bindings(capsys, binding, line):
         (
             "include 'no.gin'",
             "FILE, line 2: found no file no.gin, expected a path, a file in"
-            " --gin_search_paths, or one of xprompt_demo.gin, xprompt_wsc.gin",
+            f" --gin_search_paths, or one of {RECIPES}",
         ),
         (
             "import no_such_module",

@@ -10,7 +10,7 @@ import sys
 import jax
 import pytest
 
-from tests.command_line import TINY, run
+from tests.command_line import RECIPES, TINY, run
 from xprompt_jax import commands, conversion, flags
 from xprompt_jax.export import exporting
 from xprompt_jax.t5.config import T5Config
@@ -58,7 +58,7 @@ def test_a_mistake_is_one_line_in_a_process_of_its_own(tmp_path):
   assert (done.returncode, done.stdout) == (2, "")
   assert done.stderr == (
       "t5x: --gin_file=no.gin: found no file no.gin, expected a path, a file in"
-      " --gin_search_paths, or one of xprompt_demo.gin, xprompt_wsc.gin\n"
+      f" --gin_search_paths, or one of {RECIPES}\n"
   )
   assert list(tmp_path.iterdir()) == []
 

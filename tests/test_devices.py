@@ -14,7 +14,8 @@ import tempfile
 import jax
 import numpy as np
 from tests import examples
-from xprompt_jax import evaluation, masks, partitioning, scoring, vocabularies
+from xprompt_jax import candidates, evaluation, masks, partitioning, scoring
+from xprompt_jax import vocabularies
 from xprompt_jax.optimizer import OptimizerConfig
 from xprompt_jax.t5.config import T5Config
 from xprompt_jax.train_step import train_step
@@ -28,7 +29,10 @@ params = loading.load_frozen("random:3", config).params
 mesh = partitioning.make_mesh(2)
 shardings = partitioning.param_shardings(config, mesh)
 placed = {None: params, mesh: jax.device_put(params, shardings)}
-rows = examples.rows_of(examples.tiny_split(8), (0, 1, 2))
+split = examples.tiny_split(8)
+for i, example in enumerate(split.examples):
+  example["fields"]["candidates"] = ["!\\t ", " \\t", "\\t"][: 2 + i % 2]
+rows = examples.rows_of(split, (0, 1, 2))
 some = examples.random_masks(3, 5, 4)
 start = np.asarray(examples.random_prompt(3, 5, 12))
 found, traces = {}, []
@@ -51,15 +55,23 @@ for where, frozen in placed.items():
       evaluation.predict_named(
           start, some, rows.splits[0], np.arange(8) % 3, buckets=rows.buckets,
           targets_length=4, batch_size=6, mesh=where, **common),
+      evaluation.predict_table(
+          start, some, rows, batch_size=6, mesh=where, num_beams=2, **common),
+  ]
+  ranked = [
+      np.concatenate(candidates.score_table(
+          start, some, rows, way, batch_size=6, mesh=where, **common))
+      for way in ("rank", "first_token")
   ]
   prompt = np.asarray(masks.apply_masks(trained.prompt, some))
-  found[where] = (prompt, *scores, texts)
+  ranked = [np.where(np.isfinite(s), s, 0.0) for s in ranked]
+  found[where] = (prompt, *scores, *ranked, texts)
 one, many = found[None], found[mesh]
 differences = [
     float(np.abs(a - b).max() / np.abs(a).max())
-    for a, b in zip(one[:3], many[:3])
+    for a, b in zip(one[:5], many[:5])
 ]
-print(json.dumps({"differences": differences, "same": one[3] == many[3],
+print(json.dumps({"differences": differences, "same": one[5] == many[5],
                   "traces": traces}))
 """
 
@@ -82,10 +94,11 @@ def on_four_devices():
 
 
 def test_prompts_and_scores_agree_with_one_device(on_four_devices):
-  prompt, token_scores, piece_scores = on_four_devices["differences"]
+  prompt, token_scores, piece_scores, *ranked = on_four_devices["differences"]
   assert prompt < 1e-4
   assert token_scores < 1e-5
   assert piece_scores < 1e-5
+  assert len(ranked) == 2 and max(ranked) < 1e-5
 
 
 def test_predictions_are_the_same(on_four_devices):

@@ -70,6 +70,34 @@ def test_command_line(tmp_path, flags, capsys):
   assert not (tmp_path / "run").exists()
 
 
+def test_lines_with_candidates_are_answered_by_the_likeliest(
+    tmp_path, flags, capsys
+):
+  lines = [
+      {
+          "inputs": text,
+          "prompt": name,
+          "candidates": ["no such word", ANSWERS[name][place]],
+      }
+      for place, text in enumerate(TEXTS)
+      for name in PROMPTS
+  ]
+  path = tmp_path / "in.jsonl"
+  path.write_text("\n".join(map(json.dumps, lines)))
+  arguments = [*flags, f"--input={path}", "--gin.PREDICT_BY='rank'"]
+  assert run("infer", *DEMO, *arguments) == 0
+  found = capsys.readouterr().out.splitlines()
+  assert [json.loads(line)["prediction"] for line in found] == [
+      ANSWERS[name][place] for place in range(3) for name in PROMPTS
+  ]
+  lines[4]["candidates"] = "yes or no"
+  path.write_text("\n".join(map(json.dumps, lines)))
+  assert refused(capsys, "infer", *DEMO, *arguments) == (
+      f"--input={path}: line 5: found candidates 'yes or no', expected a list of"
+      " texts, for PREDICT_BY = 'rank'"
+  )
+
+
 def test_one_prompt_needs_no_name_in_the_lines(tmp_path, flags, capsys):
   path = tmp_path / "in.jsonl"
   path.write_text(

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from xprompt_jax.tasks import mini_language as lang
-from xprompt_jax.tasks import preprocessors
+from xprompt_jax.tasks import preprocessors, schemas
 from xprompt_jax.tasks import rows as superglue
 from xprompt_jax.types import UserError
 
@@ -109,13 +109,13 @@ def test_few_shot_rows_come_from_train(task):
 
 @pytest.mark.parametrize("task", lang.TASKS)
 def test_texts_are_those_of_the_superglue_tasks(task):
-  schema = superglue.SCHEMAS[task.removeprefix("mini_")]
+  schema = schemas.SCHEMAS[task.removeprefix("mini_")]
   rows = lang.rows(task, "validation")
   checked = superglue.check_rows(
       ((str(row["idx"]), row) for row in rows), schema, labelled=True
   )
   for row, same in zip(rows, checked, strict=True):
-    if schema.spans:
+    if schema.layout == "wsc":
       example = preprocessors.wsc(same)
     else:
       example = preprocessors.classification(

@@ -166,7 +166,7 @@ def test_from_file_gives_each_seed_its_own_prompt(tmp_path):
   )
 
 
-def test_from_file_takes_no_masks_over_and_any_format(tmp_path):
+def test_from_file_starts_at_mask_times_prompt_in_any_format(tmp_path):
   folder = tmp_path / "adapter"
   folder.mkdir()
   base = peft.BaseModel(name=None, revision=None, num_layers=1, num_heads=1)
@@ -174,10 +174,15 @@ def test_from_file_takes_no_masks_over_and_any_format(tmp_path):
   found = start("from_file", 3, init_file=str(folder))
   np.testing.assert_array_equal(found, [PROMPT])
   path = tmp_path / "p.safetensors"
-  arrays = {"prompt": PROMPT, "token_mask": np.array([1, 0, 1], np.int8)}
+  arrays = {
+      "prompt": PROMPT,
+      "token_mask": np.array([1, 0, 1], np.int8),
+      "piece_mask": np.array([[1, 1], [1, 1], [0, 1]], np.int8),
+  }
   safetensors_numpy.save_file(arrays, path)
   found = start("from_file", 3, init_file=str(path))
-  np.testing.assert_array_equal(found, [PROMPT])
+  factor = [[1, 1, 1, 1], [0, 0, 0, 0], [0, 0, 1, 1]]
+  np.testing.assert_array_equal(found, [PROMPT * np.float32(factor)])
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,12 @@
 """The table that ends a run, and what it says of XPrompt."""
 
+import io
 import pathlib
 
 import pytest
 import rich.console
 
-from xprompt_jax import report
+from xprompt_jax import cells, report
 
 
 def _rows(validation, test, tokens, pieces, parameters, metrics=("accuracy",)):
@@ -165,6 +166,140 @@ def test_comparison(tuned, xprompt, tests, line):
   assert report.comparison(summary) == PREFIX + line
 
 
+def _with_sizes(summary, sizes):
+  """The same summary as of a run that says of how many metrics are shares."""
+  for method in summary["methods"]:
+    for row in method["rows"]:
+      row["metric_sizes"] = sizes
+  return summary
+
+
+def _text_of(tables):
+  console = rich.console.Console(width=80, record=True, file=io.StringIO())
+  for table in tables:
+    console.print(table)
+  return [line.rstrip() for line in console.export_text().splitlines()]
+
+
+def test_shares_are_counted_over_all_seeds():
+  summary = _with_sizes(
+      _summary([80.0, 82.0, 81.0], [85.0, 82.0, 88.0]),
+      {"validation": {"accuracy": 200}, "test": {"accuracy": 400}},
+  )
+  # Too wide with the sizes beside them.
+  assert _text_of(report.summary_tables(summary)) == [
+      "mini_boolq: 3 seeds, mean ± standard deviation",
+      "method                   val accuracy             test accuracy",
+      "─" * 63,
+      "no prompt                0.00 (0/200)           80.00 (320/400)",
+      "prompt tuning  40.50 ± 0.50 (243/600)   81.00 ± 1.00 (972/1200)",
+      "XPrompt        42.50 ± 1.50 (255/600)  85.00 ± 3.00 (1020/1200)",
+      "method             tokens    pieces  parameters",
+      "─" * 47,
+      "no prompt               0         0           0",
+      "prompt tuning          20       320        2560",
+      "XPrompt        12.0 ± 3.5  126 ± 54  1008 ± 430",
+  ]
+  assert report.comparison(summary) == (
+      "XPrompt minus prompt tuning on test accuracy: +4.00 ± 3.61 over 3 seeds"
+      " (better in 2, worse in 0; 1020/1200 against 972/1200): no clear"
+      " difference."
+  )
+
+
+def test_shares_of_one_seed():
+  sizes = {"validation": {"accuracy": 104}}
+  percent = 100 / 104
+  summary = _with_sizes(
+      _summary([140 * percent], [148 * percent], tests=False), sizes
+  )
+  lines = _text_of(report.summary_tables(summary))
+  assert lines[-1].split() == [
+      "XPrompt",
+      "71.15",
+      "(74/104)",
+      "14",
+      "157",
+      "1256",
+  ]
+  assert report.comparison(summary) == (
+      "XPrompt minus prompt tuning on validation accuracy: +3.85 (74/104 against"
+      " 70/104): XPrompt was better with this seed; validation also chose among"
+      " 54 tickets, which favours XPrompt."
+  )
+
+
+def test_a_metric_that_is_no_share_has_no_counts():
+  summary = _with_sizes(
+      _summary([80.0], [85.0], metrics=("mean_3class_f1", "accuracy")),
+      {"validation": {"accuracy": 56}, "test": {"accuracy": 20}},
+  )
+  # 42.5 % of 56 are no whole number of examples.
+  assert _text_of(report.summary_tables(summary))[4:7] == [
+      "no prompt                0.00  0.00 (0/56)           80.00"
+      "  80.00 (16/20)",
+      "prompt tuning           40.00        40.00           80.00"
+      "  80.00 (16/20)",
+      "XPrompt                 42.50        42.50           85.00"
+      "  85.00 (17/20)",
+  ]
+
+
+def test_other_ways_and_other_tasks():
+  summary = _with_sizes(
+      _summary([80.0, 82.0], [84.0, 82.0]),
+      {"test": {"accuracy": 50}, "axb/test": {"accuracy": 50}},
+  )
+  for method in summary["methods"]:
+    for row in method["rows"]:
+      row["ways"] = {
+          "generate": row["test"],
+          "rank": {"accuracy": 90.0, "score": 90.0},
+      }
+      row["other_tasks"] = {"axb/test": {"accuracy": 50.0, "score": 50.0}}
+      row["not_possible"] = {"first_token": "task a, split b: alike"}
+  assert _text_of(report.way_tables(summary)) == [
+      "mini_boolq: accuracy on test by way of predicting",
+      "method                      generate            rank",
+      "─" * 52,
+      "no prompt              80.00 (40/50)   90.00 (45/50)",
+      "prompt tuning  81.00 ± 1.41 (81/100)  90.00 (90/100)",
+      "XPrompt        83.00 ± 1.41 (83/100)  90.00 (90/100)",
+      "mini_boolq: accuracy on other tasks",
+      "method                     axb/test",
+      "─" * 35,
+      "no prompt             50.00 (25/50)",
+      "prompt tuning        50.00 (50/100)",
+      "XPrompt              50.00 (50/100)",
+  ]
+  assert report.not_possible(summary) == [
+      "No first token: task a, split b: alike."
+  ]
+
+
+def test_ways_of_many_examples_stand_in_two_lines():
+  summary = _with_sizes(
+      _summary([80.0, 82.0, 81.0], [85.0, 82.0, 88.0]),
+      {"test": {"accuracy": 400}},
+  )
+  for method in summary["methods"]:
+    for row in method["rows"]:
+      row["ways"] = dict.fromkeys(
+          ("generate", "rank", "first_token"), row["test"]
+      )
+  lines = _text_of(report.way_tables(summary))
+  assert lines[5:7] == [
+      "prompt tuning  81.00 ± 1.00  81.00 ± 1.00  81.00 ± 1.00",
+      "                 (972/1200)    (972/1200)    (972/1200)",
+  ]
+
+
+def test_older_files_have_neither_ways_nor_counts():
+  summary = _summary([80.0], [85.0])
+  assert report.way_tables(summary) == []
+  assert report.not_possible(summary) == []
+
+
 def test_seeds_are_paired_by_name():
   summary = _summary([10.0, 50.0, 90.0], [11.0, 51.0, 91.0])
   summary["methods"][2]["rows"].reverse()
@@ -173,5 +308,27 @@ def test_seeds_are_paired_by_name():
 
 def test_mean_and_spread():
   # Sample standard deviation of 1, 2, 6: sqrt((4 + 1 + 9) / 2).
-  assert report.mean_and_spread([1.0, 2.0, 6.0]) == (3.0, 7**0.5)
-  assert report.mean_and_spread([4.5]) == (4.5, 0.0)
+  assert cells.mean_and_spread([1.0, 2.0, 6.0]) == (3.0, 7**0.5)
+  assert cells.mean_and_spread([4.5]) == (4.5, 0.0)
+
+
+def test_the_many_metrics_of_a_mixture_are_rows_of_a_table_for_each_split():
+  metrics = [f"{task}/accuracy" for task in ("boolq", "copa", "rte", "wic")]
+  summary = _summary(
+      [100.0, 82.25, 81.0], [85.5, 100.0, 7.25], metrics=(*metrics, "wsc/f1a")
+  )
+  validation, test, sizes = report.summary_tables(summary)
+  console = rich.console.Console(width=200)
+  for table in (validation, test, sizes):
+    assert console.measure(table).maximum <= 80
+  assert validation.title == "mini_boolq: validation"
+  assert test.title == "mini_boolq: test"
+  first = list(test.columns[0].cells)
+  assert first == [*metrics, "wsc/f1a", "score"]
+  assert [column.header for column in test.columns] == [
+      "metric",
+      "no prompt",
+      "prompt tuning",
+      "XPrompt",
+  ]
+  assert next(iter(test.columns[2].cells)) == "87.75 ± 10.63"

@@ -12,7 +12,7 @@ from tests.tiny_experiment import (
     make_experiment,
     result_of,
 )
-from xprompt_jax import artifacts, scoring, search, stages
+from xprompt_jax import artifacts, scoring, search, stages, tickets
 from xprompt_jax import masks as masks_lib
 from xprompt_jax.pruning import SearchConfig
 from xprompt_jax.types import PromptMasks
@@ -168,13 +168,13 @@ def test_tickets_jsonl_has_a_line_for_each_ticket(finished):
 
 def table_with(scores):
   """Tickets of seeds 1 and 2 with made-up validation scores."""
-  tickets = tuple(
-      stages.Ticket(seed=seed, token_ratio=ratio)
+  rows = tuple(
+      tickets.Ticket(seed=seed, token_ratio=ratio)
       for seed in (1, 2)
       for ratio in (0.1, 0.5, 0.9)
   )
-  return stages.Table(
-      tickets=tickets,
+  return tickets.Table(
+      tickets=rows,
       prompt=np.zeros((6, 1, 2), np.float32),
       masks=masks_lib.full_masks(6, 1, 1),
       validation=tuple({"score": score} for score in scores),

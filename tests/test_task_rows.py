@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from xprompt_jax.tasks import rows
+from xprompt_jax.tasks import rows, schemas
 from xprompt_jax.types import UserError
 
-RTE = rows.SCHEMAS["rte"]
-WSC = rows.SCHEMAS["wsc"]
+RTE = schemas.SCHEMAS["rte"]
+WSC = schemas.SCHEMAS["wsc"]
 ROW = {"premise": "P", "hypothesis": "H", "label": "entailment", "idx": 0}
 FLAT = {"premise": "P", "hypothesis": "H", "label": 0, "idx": 0}
 SPANS = {

@@ -12,6 +12,7 @@ from xprompt_jax.tasks import (
     postprocessors,
     preprocessors,
     rows,
+    schemas,
 )
 from xprompt_jax.types import UserError
 
@@ -60,7 +61,7 @@ class TestText:
       ],
   )
   def test_rte(self, name, inputs):
-    schema = rows.SCHEMAS["rte"]
+    schema = schemas.SCHEMAS["rte"]
     example = preprocessors.classification(
         RTE, fields=schema.fields, labels=schema.labels, name=name
     )
@@ -69,10 +70,11 @@ class TestText:
         "targets": "not_entailment",
         "idx": 0,
         "label": 1,
+        "candidates": ["entailment", "not_entailment"],
     }
 
   def test_boolq(self):
-    schema = rows.SCHEMAS["boolq"]
+    schema = schemas.SCHEMAS["boolq"]
     row = {"question": "is it", "passage": "It is.", "idx": 2, "label": 0}
     example = preprocessors.classification(
         row, fields=schema.fields, labels=schema.labels
@@ -81,7 +83,7 @@ class TestText:
     assert example["targets"] == "False"
 
   def test_a_row_without_a_label(self):
-    schema = rows.SCHEMAS["cb"]
+    schema = schemas.SCHEMAS["cb"]
     row = {"premise": "P", "hypothesis": "H", "idx": 2, "label": -1}
     example = preprocessors.classification(
         row, fields=schema.fields, labels=schema.labels
@@ -139,13 +141,13 @@ class TestText:
 
   @pytest.mark.parametrize("task", mini_language.TASKS)
   def test_the_mini_tasks_have_the_same_texts(self, task):
-    schema = rows.SCHEMAS[task.removeprefix("mini_")]
+    schema = schemas.SCHEMAS[task.removeprefix("mini_")]
     found = mini_language.rows(task, "validation")
     checked = rows.check_rows(
         ((str(i), row) for i, row in enumerate(found)), schema, labelled=True
     )
     for row, flat in zip(found, checked, strict=True):
-      if schema.spans:
+      if schema.layout == "wsc":
         example = preprocessors.wsc(flat)
       else:
         example = preprocessors.classification(
@@ -239,7 +241,7 @@ from xprompt_jax import batches, token_cache, tokenization, vocabularies
 
 def test_real_rows_keep_their_spans():
   path = shared_data.path("super_glue/WSC/train.jsonl")
-  found = rows.read_jsonl(path, rows.SCHEMAS["wsc"], labelled=True)
+  found = rows.read_jsonl(path, schemas.SCHEMAS["wsc"], labelled=True)
   whole = [
       (row["span1_text"] in row["text"], row["span2_text"] in row["text"])
       for row in found

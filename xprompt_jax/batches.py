@@ -7,13 +7,14 @@ padded to the smallest bucket that holds the batch, which changes no result
 (padding is masked) and bounds the number of compiled shapes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import functools
 import itertools
 
 from jaxtyping import Int64
 import numpy as np
 
+from xprompt_jax.mixtures import MixedSplit
 from xprompt_jax.token_cache import CachedSplit
 from xprompt_jax.types import UserError
 
@@ -22,11 +23,13 @@ NumpyBatch = dict[str, np.ndarray]
 Indices = Int64[np.ndarray, "B"]
 
 _SMALLEST_BUCKET = 16
+# Which member of a mixture is next, apart from which of its examples.
+_MIXTURE_STREAM = 1
 
 
 @functools.lru_cache(maxsize=512)
 def epoch_permutation(
-    seed: int, epoch: int, num_examples: int
+    seed: int, epoch: int, num_examples: int, stream: int = 0
 ) -> Int64[np.ndarray, "N"]:
   """Returns the order of the examples in one epoch.
 
@@ -37,6 +40,7 @@ def epoch_permutation(
     seed: the row's data seed, 0 or more.
     epoch: counted from 0.
     num_examples: examples in the split, N.
+    stream: tells draws of one seed and epoch apart.
 
   Returns:
     A permutation of 0..N-1, read-only (calls share it).
@@ -49,8 +53,9 @@ def epoch_permutation(
         f"order of {num_examples} examples with seed {seed}: expected at least"
         " one example and a seed of 0 or more"
     )
-  stream = np.random.Philox(np.random.SeedSequence([seed, epoch]))
-  order = np.argsort(stream.random_raw(num_examples), kind="stable")
+  entropy = [seed, epoch, stream] if stream else [seed, epoch]
+  words = np.random.Philox(np.random.SeedSequence(entropy))
+  order = np.argsort(words.random_raw(num_examples), kind="stable")
   order = order.astype(np.int64)
   order.setflags(write=False)
   return order
@@ -72,14 +77,77 @@ def stream_indices(
     num_examples: examples in the split.
   """
   positions = np.arange(step * batch_size, (step + 1) * batch_size)
+  return _along(
+      lambda epoch: epoch_permutation(seed, epoch, num_examples),
+      positions,
+      num_examples,
+  )
+
+
+def _along(
+    epoch_order: Callable[[int], np.ndarray],
+    positions: np.ndarray,
+    num_examples: int,
+) -> np.ndarray:
+  """What stands at ascending positions of epochs that follow each other."""
   epochs = positions // num_examples if num_examples else positions
   taken = [
-      epoch_permutation(seed, int(epoch), num_examples)[
-          positions[epochs == epoch] % num_examples
-      ]
+      epoch_order(int(epoch))[positions[epochs == epoch] % num_examples]
       for epoch in np.unique(epochs)
   ]
   return np.concatenate(taken)
+
+
+@functools.lru_cache(maxsize=128)
+def mixture_permutation(
+    seed: int, epoch: int, sizes: tuple[int, ...], quotas: tuple[int, ...]
+) -> Int64[np.ndarray, "N"]:
+  """Returns the order of the examples in one epoch of a mixture.
+
+  Each member gives its quota. A member's own examples come in the order in
+  which a row of the same seed would read that task alone, and its stream goes
+  on across epochs; which member is next is shuffled.
+
+  Args:
+    seed: the row's data seed, 0 or more.
+    epoch: counted from 0.
+    sizes: examples of each member, which stand one after another.
+    quotas: how many of them each gives, N in all.
+
+  Returns:
+    Indices into all examples, read-only (calls share it).
+  """
+  total = sum(quotas)
+  members = np.repeat(np.arange(len(sizes)), quotas)
+  members = members[epoch_permutation(seed, epoch, total, _MIXTURE_STREAM)]
+  order = np.zeros(total, np.int64)
+  start = 0
+  for member, (size, quota) in enumerate(zip(sizes, quotas, strict=True)):
+    order[members == member] = start + stream_indices(
+        seed=seed, step=epoch, batch_size=quota, num_examples=size
+    )
+    start += size
+  order.setflags(write=False)
+  return order
+
+
+def split_indices(
+    split: CachedSplit, *, seed: int, step: int, batch_size: int
+) -> Indices:
+  """Returns the examples of one training step of a task or a mixture.
+
+  Args: as for `stream_indices`.
+  """
+  if not isinstance(split, MixedSplit):
+    return stream_indices(
+        seed=seed, step=step, batch_size=batch_size, num_examples=len(split)
+    )
+  sizes, quotas = split.sizes, split.quotas
+  return _along(
+      lambda epoch: mixture_permutation(seed, epoch, sizes, quotas),
+      np.arange(step * batch_size, (step + 1) * batch_size),
+      sum(quotas),
+  )
 
 
 def default_buckets(inputs_length: int) -> tuple[int, ...]:

@@ -11,15 +11,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from xprompt_jax import artifacts, report, scoring, search, stored_prompts
-from xprompt_jax import masks as masks_lib
+from xprompt_jax import artifacts, scoreboard, scoring, search, stored_prompts
 from xprompt_jax.experiment import (
     Experiment,
     ExperimentConfig,
+    SharedWeights,
     load_experiment,
     load_splits,
 )
-from xprompt_jax.types import require
+from xprompt_jax.mixtures import MixedSplit
 
 
 def _run_facts(experiment: Experiment) -> dict[str, Any]:
@@ -27,21 +27,39 @@ def _run_facts(experiment: Experiment) -> dict[str, Any]:
       "versions": artifacts.package_versions(),
       "devices": [str(device) for device in jax.devices()],
       "seeds": list(experiment.config.seeds),
+      **_few_shot_facts(experiment),
       **stored_prompts.weights_facts(experiment),
   }
 
 
+def _few_shot_facts(experiment: Experiment) -> dict[str, Any]:
+  """Ids of the examples that each seed trains on, where they were chosen."""
+  subsets = experiment.data.few_shots(experiment.config.seeds)
+  ids = {
+      name: [example["id"] for example in subset.examples]
+      for name, subset in subsets.items()
+  }
+  return {"few_shot": ids} if ids else {}
+
+
 def train(
-    config: ExperimentConfig, workdir: pathlib.Path, gin_config: str
-) -> None:
+    config: ExperimentConfig,
+    workdir: pathlib.Path,
+    gin_config: str,
+    weights: SharedWeights | None = None,
+) -> dict[str, Any]:
   """Runs all stages and prints the table of results.
 
   Args:
     config: the root config.
     workdir: where everything goes.
     gin_config: the operative config, kept as `config.gin`.
+    weights: of the runs before; None loads them.
+
+  Returns:
+    The summary, as in `WORKDIR/result.json`.
   """
-  experiment = load_experiment(config, workdir)
+  experiment = load_experiment(config, workdir, weights=weights)
   facts = _run_facts(experiment)
   finished = (workdir / artifacts.RESULT).exists()
   # Until a stage has begun, WORKDIR may still take another config.
@@ -54,50 +72,8 @@ def train(
   if not finished:
     # A run that was stopped may have gone on with another search.
     artifacts.write_text(workdir / artifacts.CONFIG, gin_config)
-  report.print_summary(summary, workdir)
-
-
-def evaluate(
-    config: ExperimentConfig,
-    workdir: pathlib.Path,
-    split: str | None,
-    prompt_file: str | None,
-) -> None:
-  """Prints a JSON line of metrics for each prompt of a file or a run.
-
-  Args:
-    config: the root config.
-    workdir: of the run; its token cache is used.
-    split: `train`, `validation` or `test`; None means test where there is
-      one.
-    prompt_file: a prompt to evaluate instead of the run's.
-  """
-  prompt, masks, path = stored_prompts.load_prompts(
-      config, workdir, prompt_file
-  )
-  split = split or ("test" if config.task.test_split else "validation")
-  require(
-      getattr(config.task, f"{split}_split") is not None,
-      f"--split={split}",
-      f"{split.upper()}_SPLIT = None",
-      "a split that the task has",
-  )
-  experiment = load_experiment(config, workdir, roles=(split,))
-  if prompt_file is None:
-    stored_prompts.check_weights(workdir, experiment)
-  stored_prompts.warn_of_other_weights(path, experiment)
-  for row, found in enumerate(experiment.evaluate(split, prompt, masks)):
-    line = {
-        "prompt": path,
-        "row": row,
-        "task": config.task.name,
-        "split": split,
-        "num_examples": len(experiment.splits[split]),
-        "kept_tokens": int(masks_lib.kept_tokens(masks)[row]),
-        "kept_pieces": int(masks_lib.kept_pieces(masks)[row]),
-        **found,
-    }
-    print(json.dumps(line))
+  scoreboard.print_run(summary, workdir)
+  return summary
 
 
 def score(
@@ -115,10 +91,13 @@ def score(
   if prompt_file is None:
     stored_prompts.check_weights(workdir, experiment)
   stored_prompts.warn_of_other_weights(path, experiment)
+  rows = experiment.rows(
+      "train", *stored_prompts.row_labels(experiment, path, len(prompt))
+  )
   token_scores, piece_scores = scoring.score_table(
       prompt,
       masks,
-      experiment.rows("train", range(prompt.shape[0])),
+      rows,
       model=experiment.model,
       frozen_params=experiment.frozen_params,
       batch_size=experiment.whole_batches(config.score_batch_size),
@@ -132,7 +111,7 @@ def score(
       json.dumps(
           {
               "prompt": path,
-              "num_examples": len(experiment.splits["train"]),
+              "num_examples": max(map(len, rows.splits)),
               "token_scores": np.round(token_scores, 6).tolist(),
               "scores": str(output),
           }
@@ -145,7 +124,12 @@ def cache(config: ExperimentConfig, workdir: pathlib.Path) -> None:
   _, splits = load_splits(
       config.task, workdir / artifacts.CACHE, config.model.vocab_size
   )
-  for role, split in splits.items():
+  parts = [
+      (role, part)
+      for role, split in splits.items()
+      for part in (split.members if isinstance(split, MixedSplit) else [split])
+  ]
+  for role, split in parts:
     line = {
         "split": split.split,
         "role": role,
@@ -153,6 +137,6 @@ def cache(config: ExperimentConfig, workdir: pathlib.Path) -> None:
         "longest_input": int(split.input_lengths.max()),
         "longest_target": int(split.target_lengths.max()),
         "truncated_inputs": split.info["num_truncated_inputs"],
-        "folder": str(workdir / artifacts.CACHE / config.task.name),
+        "folder": str(workdir / artifacts.CACHE / split.task),
     }
     print(json.dumps(line))

@@ -1,9 +1,10 @@
-"""Greedy predictions of the rows of a table, and their metrics.
+"""Predictions of the rows of a table, and their metrics.
 
 Examples of all rows go through the same batches; each names the row it uses:
 every row in turn (`predict_table`), or the one it asks for (`predict_named`).
-Postprocessing and metrics are the task's own, found by the names that the
-token cache holds.
+`generate` writes the answer, token by token; the other ways of predicting take
+the candidate that scores highest (`candidates.py`). Postprocessing and metrics
+are the task's own, found by the names that the token cache holds.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from jax.sharding import Mesh
 from jaxtyping import Float, Int
 import numpy as np
 
-from xprompt_jax import partitioning, tables
+from xprompt_jax import candidates, partitioning, tables
 from xprompt_jax.model import PromptedT5
 from xprompt_jax.prompts import masked_prompts
 from xprompt_jax.tables import TableBatch, TableRows
@@ -23,8 +24,13 @@ from xprompt_jax.token_cache import CachedSplit
 from xprompt_jax.types import AnyArray, PromptMasks
 from xprompt_jax.vocabularies import Vocabulary
 
+GENERATE = "generate"
+WAYS = (GENERATE, candidates.RANK, candidates.FIRST_TOKEN)
 
-@functools.partial(jax.jit, static_argnames=("model", "max_length"))
+
+@functools.partial(
+    jax.jit, static_argnames=("model", "max_length", "num_beams")
+)
 def generate(
     prompt: Float[Array, "R P H"],
     masks: PromptMasks,
@@ -34,8 +40,9 @@ def generate(
     *,
     model: PromptedT5,
     max_length: int,
+    num_beams: int = 1,
 ) -> Int[Array, "B L"]:
-  """Greedy predictions of examples that name the rows they use.
+  """Predictions of examples that name the rows they use.
 
   Args:
     prompt: [R, P, H], unmasked.
@@ -45,13 +52,16 @@ def generate(
     tokens: [B, T], padded with 0.
     model: the prompted T5.
     max_length: L, tokens to decode at most, EOS included.
+    num_beams: 1 takes the most likely token at each position.
 
   Returns:
     [B, L] token ids.
   """
   masked = masked_prompts(prompt, masks, row_ids)
   visible = model.prompt_visible(masks.token_mask[row_ids])
-  return model.generate(frozen_params, masked, visible, tokens, max_length)
+  return model.generate(
+      frozen_params, masked, visible, tokens, max_length, num_beams
+  )
 
 
 def predict_table(
@@ -64,6 +74,8 @@ def predict_table(
     vocabulary: Vocabulary,
     batch_size: int,
     mesh: Mesh | None = None,
+    predict_by: str = GENERATE,
+    num_beams: int = 1,
 ) -> list[list[str]]:
   """The predicted text of every example of every row.
 
@@ -76,10 +88,31 @@ def predict_table(
     vocabulary: turns ids into text.
     batch_size: B, examples a batch, all rows together.
     mesh: devices to spread a batch over; None uses one.
+    predict_by: one of `WAYS`.
+    num_beams: for `generate`.
 
   Returns:
     For each row its predictions, in the order of its split.
+
+  Raises:
+    UserError: a split does not allow this way.
   """
+  if predict_by != GENERATE:
+    scores = candidates.score_table(
+        prompt,
+        masks,
+        rows,
+        predict_by,
+        model=model,
+        frozen_params=frozen_params,
+        vocabulary=vocabulary,
+        batch_size=batch_size,
+        mesh=mesh,
+    )
+    return [
+        candidates.best(split, found)
+        for split, found in zip(rows.splits, scores, strict=True)
+    ]
   predictions = [[""] * len(split) for split in rows.splits]
   for row, index, text in _predicted(
       rows.every_example(batch_size),
@@ -89,6 +122,7 @@ def predict_table(
       frozen_params=frozen_params,
       vocabulary=vocabulary,
       max_length=rows.targets_length,
+      num_beams=num_beams,
       mesh=mesh,
   ):
     predictions[row][index] = text
@@ -108,6 +142,7 @@ def predict_named(
     vocabulary: Vocabulary,
     batch_size: int,
     mesh: Mesh | None = None,
+    num_beams: int = 1,
 ) -> list[str]:
   """The predicted text of examples that each name the row they use.
 
@@ -123,6 +158,7 @@ def predict_named(
     vocabulary: turns ids into text.
     batch_size: B, examples a batch, whatever rows they name.
     mesh: devices to spread a batch over; None uses one.
+    num_beams: 1 takes the most likely token at each position.
 
   Returns:
     N predictions, in the order of the split.
@@ -142,6 +178,7 @@ def predict_named(
       frozen_params=frozen_params,
       vocabulary=vocabulary,
       max_length=targets_length,
+      num_beams=num_beams,
       mesh=mesh,
   ):
     predictions[index] = text
@@ -157,6 +194,7 @@ def _predicted(
     frozen_params: Mapping,
     vocabulary: Vocabulary,
     max_length: int,
+    num_beams: int,
     mesh: Mesh | None,
 ) -> Iterator[tuple[int, int, str]]:
   """Row, place in its split and predicted text of every example."""
@@ -175,6 +213,7 @@ def _predicted(
         placed["tokens"],
         model=model,
         max_length=max_length,
+        num_beams=num_beams,
     )
     for row, index, valid, found in zip(
         batch.row_ids.tolist(),
@@ -197,6 +236,8 @@ def evaluate_table(
     vocabulary: Vocabulary,
     batch_size: int,
     mesh: Mesh | None = None,
+    predict_by: str = GENERATE,
+    num_beams: int = 1,
 ) -> list[dict[str, float]]:
   """The task's metrics for each row, and their mean under `score`.
 
@@ -215,12 +256,18 @@ def evaluate_table(
       vocabulary=vocabulary,
       batch_size=batch_size,
       mesh=mesh,
+      predict_by=predict_by,
+      num_beams=num_beams,
   )
-  results = []
-  for split, texts in zip(rows.splits, predictions, strict=True):
-    metrics = split.compute_metrics(
-        [split.postprocess(text, i) for i, text in enumerate(texts)]
-    )
-    score = float(np.mean(list(metrics.values())))
-    results.append({**metrics, "score": score})
-  return results
+  return [
+      measure(split, texts)
+      for split, texts in zip(rows.splits, predictions, strict=True)
+  ]
+
+
+def measure(split: CachedSplit, texts: Sequence[str]) -> dict[str, float]:
+  """The metrics of one row's predictions, and their mean under `score`."""
+  metrics = split.compute_metrics(
+      [split.postprocess(text, i) for i, text in enumerate(texts)]
+  )
+  return {**metrics, "score": split.score(metrics)}

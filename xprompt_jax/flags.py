@@ -34,6 +34,25 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
       choices=("train", "validation", "test"),
       help="default: test if the task has one, else validation",
   )
+  parser.add_argument(
+      "--row",
+      type=int,
+      help="which prompt of the run or file (default: all; for --submission 0)",
+  )
+  parser.add_argument(
+      "--task",
+      action="append",
+      default=[],
+      metavar="NAME",
+      help="evaluate on another task of the same module with the same answers,"
+      " too; NAME/SPLIT takes another split than its namesake (repeatable)",
+  )
+  parser.add_argument(
+      "--submission",
+      metavar="DIR",
+      help="predict the task's official test split, which has no labels, and"
+      " write the leaderboard's file into DIR",
+  )
 
 
 def _add_infer(parser: argparse.ArgumentParser) -> None:
@@ -100,6 +119,20 @@ def _add_import(parser: argparse.ArgumentParser) -> None:
   )
 
 
+def _add_similarity(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+      "--prompt",
+      action="append",
+      default=[],
+      metavar="NAME=PATH",
+      help="a prompt to compare; NAME=PATH#ROW takes another row than the first"
+      " (two or more)",
+  )
+  parser.add_argument(
+      "--output", required=True, help="folder for the matrices and a picture"
+  )
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Command:
   """One command: its line of help and its flags.
@@ -131,6 +164,11 @@ COMMANDS = {
     "import": Command(
         help="convert a T5 checkpoint between Hugging Face and T5X",
         add_flags=_add_import,
+        needs_gin_file=False,
+    ),
+    "similarity": Command(
+        help="compare the prompts of different tasks",
+        add_flags=_add_similarity,
         needs_gin_file=False,
     ),
     "cache": Command(

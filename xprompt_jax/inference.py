@@ -11,16 +11,24 @@ import pathlib
 import sys
 from typing import Any, NoReturn, TextIO
 
+from jaxtyping import Float, Int
 import numpy as np
 
-from xprompt_jax import artifacts, evaluation, prompt_library, stored_prompts
+from xprompt_jax import (
+    artifacts,
+    candidates,
+    evaluation,
+    prompt_library,
+    stored_prompts,
+)
 from xprompt_jax.experiment import (
     Experiment,
     ExperimentConfig,
     load_experiment,
 )
+from xprompt_jax.model import PromptedT5
 from xprompt_jax.token_cache import CachedSplit
-from xprompt_jax.types import UserError, require
+from xprompt_jax.types import AnyArray, PromptMasks, UserError, require
 
 
 @contextlib.contextmanager
@@ -135,6 +143,8 @@ def infer(
 ) -> None:
   """Reads JSON lines with `inputs` and writes them with `prediction` added.
 
+  PREDICT_BY other than `generate` chooses among each line's `candidates`.
+
   Args:
     config: the root config.
     workdir: of the run whose prompt is used.
@@ -154,6 +164,8 @@ def infer(
     require(prompt_file is None, flag, f"PROMPT_FILE={prompt_file}", alone)
     require(row is None, flag, f"--row={row}", f"{alone}, as NAME=PATH#ROW")
   lines = _read_inputs(source)
+  if config.predict_by != evaluation.GENERATE:
+    _check_candidates(lines, config.predict_by, source)
   if named:
     row_ids = _named_rows(lines, list(named), source)
     library = prompt_library.read_library(named, config)
@@ -172,28 +184,61 @@ def infer(
   for path in paths:
     stored_prompts.warn_of_other_weights(path, experiment)
   prompt, masks, model = prompt_library.join_prompts(library, experiment.model)
-  predictions = evaluation.predict_named(
-      prompt,
-      masks,
-      _text_split([line["inputs"] for _, line in lines], experiment, source),
-      row_ids,
-      buckets=config.task.buckets,
-      targets_length=config.task.targets_length,
-      model=model,
-      frozen_params=experiment.frozen_params,
-      vocabulary=experiment.vocabulary,
-      batch_size=experiment.whole_batches(config.eval_batch_size),
-      mesh=experiment.mesh,
-  )
+  split = _text_split(lines, experiment, source)
+  predictions = _predict(experiment, model, prompt, masks, split, row_ids)
   with _open_output(target) as f:
     for (_, line), prediction in zip(lines, predictions, strict=True):
       f.write(json.dumps({**line, "prediction": prediction}) + "\n")
 
 
+def _predict(
+    experiment: Experiment,
+    model: PromptedT5,
+    prompt: Float[AnyArray, "R P H"],
+    masks: PromptMasks,
+    split: CachedSplit,
+    row_ids: Int[np.ndarray, "N"],
+) -> list[str]:
+  """Each line's answer: written, or chosen among its candidates."""
+  config = experiment.config
+  common = {
+      **experiment.predicting,
+      "model": model,
+      "buckets": config.task.buckets,
+      "targets_length": config.task.targets_length,
+  }
+  if config.predict_by == evaluation.GENERATE:
+    return evaluation.predict_named(
+        prompt, masks, split, row_ids, **common, num_beams=config.num_beams
+    )
+  scores = candidates.score_named(
+      prompt, masks, split, row_ids, config.predict_by, **common
+  )
+  return candidates.best(split, scores)
+
+
+def _check_candidates(
+    lines: list[tuple[int, dict[str, Any]]], way: str, name: str
+) -> None:
+  """Refuses lines that lack the candidates among which a way chooses."""
+  for number, line in lines:
+    found = line.get("candidates")
+    if not (
+        isinstance(found, list)
+        and found
+        and all(isinstance(text, str) for text in found)
+    ):
+      raise UserError(
+          f"--input={name}: line {number}: found candidates {found!r:.60},"
+          f" expected a list of texts, for PREDICT_BY = {way!r}"
+      )
+
+
 def _text_split(
-    texts: list[str], experiment: Experiment, name: str
+    lines: list[tuple[int, dict[str, Any]]], experiment: Experiment, name: str
 ) -> CachedSplit:
   """Texts as a split without targets, tokenised as the cache does."""
+  texts = [line["inputs"] for _, line in lines]
   vocabulary = experiment.vocabulary
   most = experiment.config.task.inputs_length - 1
   tokens = [vocabulary.encode(text) for text in texts]
@@ -214,6 +259,9 @@ def _text_split(
       input_offsets=np.cumsum([0, *map(len, inputs)]),
       targets=np.full(len(texts), vocabulary.eos_id, np.int32),
       target_offsets=np.arange(len(texts) + 1),
-      examples=[{"id": i} for i in range(len(texts))],
+      examples=[
+          {"id": i, "fields": {"candidates": line.get("candidates", ())}}
+          for i, (_, line) in enumerate(lines)
+      ],
       info={},
   )

@@ -15,7 +15,7 @@ from jax import Array
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
-from xprompt_jax.t5 import decoding
+from xprompt_jax.t5 import beam_search, decoding
 from xprompt_jax.t5.config import T5Config
 from xprompt_jax.t5.network import T5
 from xprompt_jax.types import Batch
@@ -111,8 +111,9 @@ class PromptedT5:
       prompt_visible: Bool[Array, "B P"],
       tokens: Int[Array, "B T"],
       max_length: int,
+      num_beams: int = 1,
   ) -> Int[Array, "B L"]:
-    """Greedy predictions.
+    """Predictions, greedy or by beam search.
 
     Args:
       frozen_params: the T5's parameters.
@@ -120,6 +121,7 @@ class PromptedT5:
       prompt_visible: [B, P].
       tokens: [B, T], padded with 0.
       max_length: L, tokens to decode at most.
+      num_beams: 1 takes the most likely token at each position.
 
     Returns:
       [B, L] token ids, padded with 0 after EOS.
@@ -128,9 +130,62 @@ class PromptedT5:
         frozen_params, masked, prompt_visible, tokens, None
     )
     t5 = T5(self.t5_config)
-    return decoding.greedy_decode(
-        t5, frozen_params, encoded, visible, max_length
+    if num_beams == 1:
+      return decoding.greedy_decode(
+          t5, frozen_params, encoded, visible, max_length
+      )
+    return beam_search.beam_decode(
+        t5, frozen_params, encoded, visible, max_length, num_beams
     )
+
+  def candidate_log_likelihoods(
+      self,
+      frozen_params: Mapping,
+      masked: Float[Array, "B P H"],
+      prompt_visible: Bool[Array, "B P"],
+      tokens: Int[Array, "B T"],
+      candidates: Int[Array, "B C L"],
+      lengths: Int[Array, "B C"],
+      num_candidates: Int[Array, ""],
+  ) -> Float[Array, "B C"]:
+    """Log-likelihood of each candidate answer; each example is encoded once.
+
+    Args: as for `generate`, and `decoding.candidate_log_likelihoods`.
+
+    Returns:
+      [B, C] nats; -inf where there is no candidate.
+    """
+    encoded, visible = self._encode(
+        frozen_params, masked, prompt_visible, tokens, None
+    )
+    return decoding.candidate_log_likelihoods(
+        T5(self.t5_config),
+        frozen_params,
+        encoded,
+        visible,
+        candidates,
+        lengths,
+        num_candidates,
+    )
+
+  def first_log_probabilities(
+      self,
+      frozen_params: Mapping,
+      masked: Float[Array, "B P H"],
+      prompt_visible: Bool[Array, "B P"],
+      tokens: Int[Array, "B T"],
+  ) -> Float[Array, "B V"]:
+    """Log-probability of each token at the first position of the answer.
+
+    Args: as for `generate`.
+
+    Returns:
+      [B, V] nats.
+    """
+    start = jnp.full((tokens.shape[0], 1), decoding.PAD_ID, jnp.int32)
+    batch = {"encoder_input_tokens": tokens, "decoder_input_tokens": start}
+    logits = self.logits(frozen_params, masked, prompt_visible, batch)
+    return jax.nn.log_softmax(logits[:, 0])
 
 
 def target_losses(

@@ -76,6 +76,7 @@ def update_rows(
     gradient: Float[Array, "R P H"],
     state: optax.OptState,
     prompt: Float[Array, "R P H"],
+    rows_per_chunk: int | None = None,
 ) -> tuple[Float[Array, "R P H"], optax.OptState]:
   """One step of every row.
 
@@ -84,9 +85,20 @@ def update_rows(
     gradient: [R, P, H].
     state: from `init_rows` or the step before.
     prompt: [R, P, H].
+    rows_per_chunk: rows that are moved together; with 1 the clipping's sums
+      are rounded alike however many rows there are. None means all.
 
   Returns:
     The new prompt [R, P, H] and state.
   """
-  updates, state = jax.vmap(config.build().update)(gradient, state, prompt)
-  return optax.apply_updates(prompt, updates), state
+  update = config.build().update
+
+  def one_row(args):
+    gradient, state, prompt = args
+    updates, state = update(gradient, state, prompt)
+    return optax.apply_updates(prompt, updates), state
+
+  rows = (gradient, state, prompt)
+  if rows_per_chunk is None or rows_per_chunk >= prompt.shape[0] > 1:
+    return jax.vmap(one_row)(rows)
+  return jax.lax.map(one_row, rows, batch_size=rows_per_chunk)

@@ -44,7 +44,8 @@ class PromptConfig:
     init: one of `INITIALISERS`.
     init_text: the words for `text`, or the labels for `class_labels`.
     init_file: a prompt of length P in any format of `prompt_formats`, for
-      `from_file`; masks in it are not taken over, so all may move again.
+      `from_file`; what its masks prune starts at zero. They are not taken
+      over, so all may move again.
     pruned_tokens: `zero` keeps the position of a pruned token, which still
       takes attention (the paper's equation); `ignore` hides it as well.
   """
@@ -255,7 +256,9 @@ def _from_file(
     path: str, config: PromptConfig, num_rows: int, embed_dim: int
 ) -> np.ndarray:
   """The prompts of a file as starting points: [num_rows, P, H]."""
-  prompt = prompt_formats.read_prompt(path, embed_dim)["prompt"]
+  prompt, masks = prompt_formats.read_table(
+      path, embed_dim=embed_dim, num_pieces=config.num_pieces
+  )
   require(
       prompt.shape[1] == config.length,
       f"{path}: prompt",
@@ -268,7 +271,8 @@ def _from_file(
       f"{prompt.shape[0]} prompts",
       f"1 or {num_rows}, one for each seed",
   )
-  return np.resize(prompt, (num_rows, *prompt.shape[1:]))
+  masked = np.asarray(masks_lib.apply_masks(prompt, masks))
+  return np.resize(masked, (num_rows, *prompt.shape[1:]))
 
 
 def initial_prompts(

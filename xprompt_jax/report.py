@@ -4,10 +4,9 @@ Reads `result.json` alone: neither the model nor an accelerator is needed.
 Everything fits into 80 columns, so that it reads the same in a log file.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 import math
 import pathlib
-import statistics
 from typing import Any
 
 import rich.box
@@ -15,17 +14,22 @@ import rich.console
 import rich.table
 from scipy import stats
 
-from xprompt_jax import artifacts, progress
+from xprompt_jax import artifacts, cells, progress
 
-_WIDTH = 80
-_TITLES = {
+WIDTH = 80
+TITLES = {
     "no_prompt": "no prompt",
     "prompt_tuning": "prompt tuning",
     "token": "token pruning",
     "piece": "piece pruning",
     "xprompt": "XPrompt",
 }
-_SPLITS = {"validation": "val", "test": "test"}
+SPLITS = {"validation": "val", "test": "test"}
+_WAYS = {
+    "generate": "generate",
+    "rank": "rank",
+    "first_token": "first token",
+}
 # Title, key in a row, digits after the point where seeds differ.
 _SIZES = (
     ("tokens", "kept_tokens", 1),
@@ -34,33 +38,18 @@ _SIZES = (
 )
 
 
-def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
-  """Mean and sample standard deviation (0 for one value)."""
-  spread = statistics.stdev(values) if len(values) > 1 else 0.0
-  return statistics.fmean(values), spread
-
-
-def _cell(values: Sequence[float | None], digits: int) -> str:
-  """Mean and spread of one number over seeds; one number where all agree."""
-  known = [value for value in values if value is not None]
-  if not known or len(known) < len(values):
-    return "-"
-  if len(set(known)) == 1:
-    whole = isinstance(known[0], int)
-    return str(known[0]) if whole else f"{known[0]:.{digits}f}"
-  mean, spread = mean_and_spread(known)
-  return f"{mean:.{digits}f} ± {spread:.{digits}f}"
-
-
 def _splits_and_metrics(
     summary: Mapping[str, Any],
 ) -> tuple[list[str], list[str]]:
   first = summary["methods"][0]["rows"][0]
-  splits = [name for name in _SPLITS if name in first]
+  splits = [name for name in SPLITS if name in first]
   return splits, [name for name in first["validation"] if name != "score"]
 
 
-def _table(title: str | None = None) -> rich.table.Table:
+def plain_table(
+    title: str | None = None, first: str = "method"
+) -> rich.table.Table:
+  """An empty table with its first column; it fits into a log file."""
   table = rich.table.Table(
       title=title,
       title_justify="left",
@@ -69,7 +58,7 @@ def _table(title: str | None = None) -> rich.table.Table:
       pad_edge=False,
       padding=(0, 0, 0, 1),
   )
-  table.add_column("method", no_wrap=True)
+  table.add_column(first, no_wrap=True)
   return table
 
 
@@ -79,17 +68,72 @@ def _add_scores(table: rich.table.Table, summary: Mapping[str, Any]) -> None:
     for metric in metrics:
       # Two lines where there are more columns, or long names.
       short = len(metrics) == 1 and len(metric) < 10
-      title = f"{_SPLITS[split]}{' ' if short else chr(10)}{metric}"
+      title = f"{SPLITS[split]}{' ' if short else chr(10)}{metric}"
       table.add_column(title, justify="right", no_wrap=True)
 
 
-def _scores(summary: Mapping[str, Any], method: Mapping[str, Any]) -> list[str]:
+def _one_table_or_two(
+    summary: Mapping[str, Any], *, split_up: bool, between: str
+) -> list[rich.table.Table]:
+  """Scores and sizes of each method, side by side or one below the other."""
   splits, metrics = _splits_and_metrics(summary)
-  return [
-      _cell([row.get(split, {}).get(metric) for row in method["rows"]], 2)
-      for split in splits
-      for metric in metrics
-  ]
+  methods = summary["methods"]
+  num_seeds = len(methods[-1]["rows"])
+  over = f"{num_seeds} seed{'s' if num_seeds > 1 else ''}"
+  spread = ", mean ± standard deviation" if num_seeds > 1 else ""
+  scores = plain_table(f"{summary['task']}: {over}{spread}")
+  sizes = plain_table() if split_up else scores
+  _add_scores(scores, summary)
+  for title, _, _ in _SIZES:
+    sizes.add_column(title, justify="right", no_wrap=True)
+  for method in methods:
+    name, rows = TITLES[method["method"]], method["rows"]
+    found = [
+        cells.score_cell(
+            [row.get(split, {}).get(metric) for row in rows],
+            cells.sizes_of(rows, split, metric),
+            between,
+        )
+        for split in splits
+        for metric in metrics
+    ]
+    kept = [
+        cells.cell([row[key] for row in rows], digits)
+        for _, key, digits in _SIZES
+    ]
+    if split_up:
+      scores.add_row(name, *found)
+      sizes.add_row(name, *kept)
+    else:
+      scores.add_row(name, *found, *kept)
+  return [scores, sizes] if split_up else [scores]
+
+
+def _by_metric(summary: Mapping[str, Any]) -> list[rich.table.Table]:
+  """A row for each metric, for those of a mixture's many tasks."""
+  splits, metrics = _splits_and_metrics(summary)
+  tables = []
+  for split in splits:
+    table = plain_table(f"{summary['task']}: {split}", first="metric")
+    for method in summary["methods"]:
+      title = TITLES[method["method"]]
+      table.add_column(title, justify="right", no_wrap=True)
+    for metric in (*metrics, "score"):
+      found = [
+          cells.score_cell(
+              [row.get(split, {}).get(metric) for row in method["rows"]],
+              cells.sizes_of(method["rows"], split, metric),
+              "\n",
+          )
+          for method in summary["methods"]
+      ]
+      table.add_row(metric, *found)
+    tables.append(table)
+  return tables
+
+
+def _width(table: rich.table.Table) -> int:
+  return rich.console.Console(width=4 * WIDTH).measure(table).maximum
 
 
 def summary_tables(summary: Mapping[str, Any]) -> list[rich.table.Table]:
@@ -99,33 +143,90 @@ def summary_tables(summary: Mapping[str, Any]) -> list[rich.table.Table]:
     summary: the contents of `WORKDIR/result.json`.
 
   Returns:
-    One table with a row for each method: metrics on validation and test, kept
-    tokens, kept pieces and trained numbers, as mean and standard deviation
-    over seeds. With several metrics the sizes have a table of their own.
+    One table with a row for each method: metrics on validation and test with
+    their k/N, kept tokens, kept pieces and trained numbers, as mean and
+    standard deviation over seeds. With several metrics, or where it would be
+    too wide, the sizes have a table of their own; with so many metrics that it
+    still is, each split has a table with a row for each metric.
   """
-  methods = summary["methods"]
   _, metrics = _splits_and_metrics(summary)
-  num_seeds = len(methods[-1]["rows"])
-  over = f"{num_seeds} seed{'s' if num_seeds > 1 else ''}"
-  spread = ", mean ± standard deviation" if num_seeds > 1 else ""
-  scores = _table(f"{summary['task']}: {over}{spread}")
-  sizes = scores if len(metrics) == 1 else _table()
-  _add_scores(scores, summary)
-  for title, _, _ in _SIZES:
-    sizes.add_column(title, justify="right", no_wrap=True)
-  for method in methods:
-    name = _TITLES[method["method"]]
-    found = _scores(summary, method)
-    counts = [
-        _cell([row[key] for row in method["rows"]], digits)
-        for _, key, digits in _SIZES
-    ]
-    if sizes is scores:
-      scores.add_row(name, *found, *counts)
-    else:
-      scores.add_row(name, *found)
-      sizes.add_row(name, *counts)
-  return [scores] if sizes is scores else [scores, sizes]
+  layouts = [(True, " "), (True, "\n")]
+  if len(metrics) == 1:
+    layouts.insert(0, (False, " "))
+  for split_up, between in layouts:
+    tables = _one_table_or_two(summary, split_up=split_up, between=between)
+    if all(_width(table) <= WIDTH for table in tables):
+      return tables
+  return [*_by_metric(summary), tables[-1]]
+
+
+def _apart_table(
+    summary: Mapping[str, Any], key: str, columns: Mapping[str, str], what: str
+) -> rich.table.Table:
+  """One number of each method for each way, or each other task.
+
+  Args:
+    summary: the contents of `WORKDIR/result.json`.
+    key: `ways` or `other_tasks` of a row.
+    columns: titles by name.
+    what: stands in the title behind the metric.
+  """
+  splits, metrics = _splits_and_metrics(summary)
+  metric = metrics[0] if len(metrics) == 1 else "score"
+  title = f"{summary['task']}: {metric} {what}"
+  for between in (" ", "\n"):
+    table = plain_table(title)
+    # rich breaks a title that is wider than its table.
+    table.min_width = len(title)
+    for name in columns.values():
+      table.add_column(name, justify="right", no_wrap=True)
+    for method in summary["methods"]:
+      rows = method["rows"]
+      found = [
+          cells.score_cell(
+              [row.get(key, {}).get(name, {}).get(metric) for row in rows],
+              cells.sizes_of(
+                  rows, splits[-1] if key == "ways" else name, metric
+              ),
+              between,
+          )
+          for name in columns
+      ]
+      table.add_row(TITLES[method["method"]], *found)
+    if _width(table) <= WIDTH:
+      break
+  return table
+
+
+def way_tables(summary: Mapping[str, Any]) -> list[rich.table.Table]:
+  """What the same prompts score by other ways, and on other tasks.
+
+  Args:
+    summary: the contents of `WORKDIR/result.json`.
+
+  Returns:
+    A table of each that was measured, of the task's metric, or of the score
+    where there are several.
+  """
+  splits, _ = _splits_and_metrics(summary)
+  first = summary["methods"][-1]["rows"][0]
+  tables = []
+  ways = {k: v for k, v in _WAYS.items() if k in first.get("ways", {})}
+  if len(ways) > 1:
+    what = f"on {splits[-1]} by way of predicting"
+    tables.append(_apart_table(summary, "ways", ways, what))
+  if others := first.get("other_tasks"):
+    columns = {name: name for name in others}
+    tables.append(
+        _apart_table(summary, "other_tasks", columns, "on other tasks")
+    )
+  return tables
+
+
+def not_possible(summary: Mapping[str, Any]) -> list[str]:
+  """A line for each way of predicting that the task does not allow."""
+  reasons = summary["methods"][-1]["rows"][0].get("not_possible", {})
+  return [f"No {_WAYS[way]}: {reason}." for way, reason in reasons.items()]
 
 
 def selection(summary: Mapping[str, Any]) -> str:
@@ -171,16 +272,27 @@ def comparison(summary: Mapping[str, Any]) -> str:
   tuned = scores["prompt_tuning"]
   # Rounded: metrics are decimal fractions, binary floats are not.
   gains = [round(s - tuned[k], 6) for k, s in scores["xprompt"].items()]
-  mean, spread = mean_and_spread(gains)
+  mean, spread = cells.mean_and_spread(gains)
   better = sum(gain > 0 for gain in gains)
   worse = sum(gain < 0 for gain in gains)
   what = metrics[0] if len(metrics) == 1 else "score"
   line = f"XPrompt minus prompt tuning on {split} {what}: {mean:+.2f}"
+  notes = []
   if len(gains) > 1:
-    line += (
-        f" ± {spread:.2f} over {len(gains)} seeds (better in {better}, worse in"
-        f" {worse})"
-    )
+    line += f" ± {spread:.2f} over {len(gains)} seeds"
+    notes.append(f"better in {better}, worse in {worse}")
+  rows = {method["method"]: method["rows"] for method in summary["methods"]}
+  shares = [
+      cells.shares(
+          [row[split].get(what) for row in rows[method]],
+          cells.sizes_of(rows[method], split, what),
+      )
+      for method in ("xprompt", "prompt_tuning")
+  ]
+  if all(shares):
+    notes.append(f"{shares[0]} against {shares[1]}")
+  if notes:
+    line += f" ({'; '.join(notes)})"
   if len(gains) > 1 and abs(mean) <= _half_interval(spread, len(gains)):
     verdict = "no clear difference"
   elif mean == 0:
@@ -196,22 +308,35 @@ def comparison(summary: Mapping[str, Any]) -> str:
   return f"{line}."
 
 
-def print_summary(summary: Mapping[str, Any], workdir: pathlib.Path) -> None:
-  """Prints the table, the time each stage took, and where the files are."""
-  console = rich.console.Console(highlight=False)
-  # A narrower terminal wraps lines by itself and drops nothing.
-  console.width = max(console.width, _WIDTH)
-  for table in summary_tables(summary):
-    console.print(table)
-    console.print()
-  paragraphs = [comparison(summary), selection(summary)]
+def console() -> rich.console.Console:
+  """Where tables go; a narrower terminal wraps lines and drops nothing."""
+  found = rich.console.Console(highlight=False)
+  found.width = max(found.width, WIDTH)
+  return found
+
+
+def print_scores(summary: Mapping[str, Any]) -> None:
+  """Prints the tables of one task, and what they say of XPrompt."""
+  output = console()
+  for table in (*summary_tables(summary), *way_tables(summary)):
+    output.print(table)
+    output.print()
+  for text in (
+      comparison(summary),
+      *not_possible(summary),
+      selection(summary),
+  ):
+    output.print(text, width=WIDTH)
+
+
+def print_files(summary: Mapping[str, Any], workdir: pathlib.Path) -> None:
+  """Prints the time each stage took, and where the files are."""
+  output = console()
   seconds = summary["seconds"]
   parts = [f"{k} {progress.duration(v)}" for k, v in seconds.items()]
   total = progress.duration(sum(seconds.values()))
-  paragraphs.append(f"Time: {total} ({', '.join(parts)}).")
-  for text in paragraphs:
-    console.print(text, width=_WIDTH)
-  console.print()
+  output.print(f"Time: {total} ({', '.join(parts)}).", width=WIDTH)
+  output.print()
   files = (
       (artifacts.RESULT, "this summary"),
       (artifacts.TICKETS, f"all {summary['tickets_tried']} tickets tried"),
@@ -220,4 +345,10 @@ def print_summary(summary: Mapping[str, Any], workdir: pathlib.Path) -> None:
       (artifacts.TENSORBOARD, "curves, for `tensorboard --logdir`"),
   )
   for name, what in files:
-    console.print(f"{workdir / name}: {what}", soft_wrap=True, markup=False)
+    output.print(f"{workdir / name}: {what}", soft_wrap=True, markup=False)
+
+
+def print_summary(summary: Mapping[str, Any], workdir: pathlib.Path) -> None:
+  """Prints the tables, the time each stage took, and where the files are."""
+  print_scores(summary)
+  print_files(summary, workdir)

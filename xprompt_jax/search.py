@@ -10,9 +10,9 @@ import dataclasses
 import time
 from typing import Any
 
-from xprompt_jax import artifacts, prompts, stages
+from xprompt_jax import answers, artifacts, prompts, stages, tickets
 from xprompt_jax.experiment import Experiment
-from xprompt_jax.stages import Table
+from xprompt_jax.tickets import Table, Ticket
 
 # Raised when a reader of older summaries would read newer ones wrongly.
 SCHEMA = 1
@@ -26,7 +26,7 @@ class Found:
   """What a search leaves.
 
   Attributes:
-    tuned: plain prompt tuning, a row for each seed.
+    tuned: plain prompt tuning, a row for each task and seed.
     tried: by search folder, every ticket that was trained.
     levels: by granularity (`token`, `piece`, `token+piece`), each seed's best
       ticket on validation; ties go to the one tried first.
@@ -43,24 +43,24 @@ class Found:
 
 
 def best_rows(table: Table, granularity: str) -> list[int]:
-  """Each seed's best row among the tickets of one granularity.
+  """The best row of each task and seed among the tickets of one granularity.
 
   Args:
     table: trained tickets.
     granularity: as `Ticket.granularity` names it.
 
   Returns:
-    A row for each seed, seeds in the order they first stand in. Among equal
+    A row for each task and seed, in the order they first stand in. Among equal
     validation scores the row that stands first wins.
   """
-  best: dict[int, int] = {}
+  best: dict[Ticket, int] = {}
   for row, ticket in enumerate(table.tickets):
     if ticket.granularity != granularity:
       continue
     score = table.validation[row]["score"]
-    leader = best.get(ticket.seed)
+    leader = best.get(ticket.unpruned)
     if leader is None or score > table.validation[leader]["score"]:
-      best[ticket.seed] = row
+      best[ticket.unpruned] = row
   return list(best.values())
 
 
@@ -85,7 +85,7 @@ def _run_grid(experiment: Experiment, tuned: Table) -> Found:
     scores = stages.run_score(experiment, "token", tuned)
     candidates.append(stages.run_prune(experiment, "token", tuned, scores))
   if "piece" in granularities:
-    base = stages.concatenate(
+    base = tickets.concatenate(
         [
             dataclasses.replace(table, validation=())
             for table in (tuned, *candidates)
@@ -95,7 +95,7 @@ def _run_grid(experiment: Experiment, tuned: Table) -> Found:
     candidates.append(stages.run_prune(experiment, "piece", base, scores))
   folder = artifacts.search_folder("grid")
   trained = stages.run_rewind(
-      experiment, folder, stages.concatenate(candidates)
+      experiment, folder, tickets.concatenate(candidates)
   )
   names = dict.fromkeys(ticket.granularity for ticket in trained.tickets)
   levels = {
@@ -111,7 +111,7 @@ def _write_winners(experiment: Experiment, found: Found) -> None:
   winners = found.winners
   config = {
       **experiment.stage_config,
-      "tickets": [dataclasses.asdict(t) for t in winners.tickets],
+      "tickets": [t.as_json() for t in winners.tickets],
       "prompt": artifacts.digest_arrays({"prompt": winners.prompt}),
   }
   if artifacts.finished_result(folder, config) is not None:
@@ -133,12 +133,12 @@ def _write_winners(experiment: Experiment, found: Found) -> None:
   start = artifacts.load_arrays(experiment.workdir / source / artifacts.PROMPT)[
       "start"
   ]
-  stages.save_table(folder / artifacts.PROMPT, winners, start=start[rows])
+  tickets.save_table(folder / artifacts.PROMPT, winners, start=start[rows])
   artifacts.write_json(
       folder / artifacts.RESULT,
       {
           "config": config,
-          "rows": stages.ticket_lines(winners),
+          "rows": tickets.ticket_lines(winners),
           "trained_in": {"folder": source, "rows": rows},
       },
   )
@@ -148,7 +148,7 @@ def _write_tickets(experiment: Experiment, found: Found) -> None:
   lines = [
       {"folder": folder, "row": row, **line}
       for folder, table in {artifacts.TUNE: found.tuned, **found.tried}.items()
-      for row, line in enumerate(stages.ticket_lines(table))
+      for row, line in enumerate(tickets.ticket_lines(table))
   ]
   artifacts.write_json_lines(experiment.workdir / artifacts.TICKETS, lines)
 
@@ -159,35 +159,43 @@ def run_evaluate(experiment: Experiment, found: Found) -> list[dict[str, Any]]:
   The test split, where one is configured, is looked at here and nowhere else.
 
   Returns:
-    For each method its rows, one for each seed (one in all without a prompt).
+    For each method its rows, one for each task and seed (one for each task
+    without a prompt).
   """
   folder = experiment.workdir / artifacts.EVALUATE
   # The winning tickets of the finest granularity are the method itself.
   names = [PROMPT_TUNING, *list(found.levels)[:-1], XPROMPT]
   tables = [found.tuned, *found.levels.values()]
-  everything = stages.concatenate(tables)
+  everything = tickets.concatenate(tables)
   config = {
       **experiment.stage_config,
       "prompt": artifacts.digest_arrays({"prompt": everything.prompt}),
       "methods": names,
       "test": experiment.split_fingerprints("test"),
+      **_other_tasks(experiment),
   }
   result = artifacts.finished_result(folder, config)
   if result is not None:
     return result["methods"]
   started = time.monotonic()
-  methods = [{"method": NO_PROMPT, "rows": [_without_prompt(experiment)]}]
-  tests = (
-      experiment.evaluate("test", everything.prompt, everything.masks)
-      if "test" in experiment.splits
-      else []
-  )
-  lines = stages.ticket_lines(everything)
-  for row, test in enumerate(tests):
-    lines[row]["test"] = test
-  num_seeds = len(found.tuned.tickets)
+  without = [_without_prompt(experiment, t) for t in experiment.data.tasks]
+  methods = [{"method": NO_PROMPT, "rows": without}]
+  lines = [
+      {**line, **final}
+      for line, final in zip(
+          tickets.ticket_lines(everything),
+          answers.final_lines(
+              experiment,
+              everything.prompt,
+              everything.masks,
+              everything.tasks,
+          ),
+          strict=True,
+      )
+  ]
+  num_rows = len(found.tuned.tickets)
   for i, name in enumerate(names):
-    rows = lines[i * num_seeds : (i + 1) * num_seeds]
+    rows = lines[i * num_rows : (i + 1) * num_rows]
     methods.append({"method": name, "rows": rows})
   artifacts.write_json(
       folder / artifacts.RESULT,
@@ -200,20 +208,27 @@ def run_evaluate(experiment: Experiment, found: Found) -> list[dict[str, Any]]:
   return methods
 
 
-def _without_prompt(experiment: Experiment) -> dict[str, Any]:
+def _without_prompt(experiment: Experiment, task: str | None) -> dict[str, Any]:
   prompt, masks = prompts.zero_length_table(
       experiment.config.prompt.num_pieces, experiment.config.model.emb_dim
   )
   line: dict[str, Any] = {
+      **({} if task is None else {"task": task}),
       "seed": None,
       "kept_tokens": 0,
       "kept_pieces": 0,
       "tunable_parameters": 0,
   }
-  for role in ("validation", "test"):
-    if role in experiment.splits:
-      line[role] = experiment.evaluate(role, prompt, masks)[0]
-  return line
+  line["validation"] = experiment.evaluate("validation", prompt, masks, [task])[
+      0
+  ]
+  return {**line, **answers.final_lines(experiment, prompt, masks, [task])[0]}
+
+
+def _other_tasks(experiment: Experiment) -> dict[str, Any]:
+  """Which tasks of EVAL_TASKS results depend on; nothing where there is none."""
+  others = {name: s.fingerprint for name, s in experiment.others.items()}
+  return {"other_tasks": others} if others else {}
 
 
 def _seconds(experiment: Experiment) -> dict[str, float]:
@@ -224,6 +239,17 @@ def _seconds(experiment: Experiment) -> dict[str, float]:
     if "seconds" in result:
       found[path.parent.name] = result["seconds"]
   return found
+
+
+def _members(experiment: Experiment) -> dict[str, Any]:
+  """Examples of each split by task, where rows read different tasks."""
+  seed = experiment.config.seeds[0]
+  members = {
+      task: experiment.data.num_examples(seed, task)
+      for task in experiment.data.tasks
+      if task is not None
+  }
+  return {"members": members} if members else {}
 
 
 def run_experiment(experiment: Experiment) -> dict[str, Any]:
@@ -243,6 +269,7 @@ def run_experiment(experiment: Experiment) -> dict[str, Any]:
       **experiment.stage_config,
       "search": search,
       "test": experiment.split_fingerprints("test"),
+      **_other_tasks(experiment),
   }
   summary = artifacts.finished_result(experiment.workdir, config)
   if summary is not None:
@@ -256,7 +283,8 @@ def run_experiment(experiment: Experiment) -> dict[str, Any]:
       "schema": SCHEMA,
       "config": config,
       "task": experiment.config.task.name,
-      "num_examples": {k: len(v) for k, v in experiment.splits.items()},
+      "num_examples": experiment.data.num_examples(experiment.config.seeds[0]),
+      **_members(experiment),
       "prompt_length": experiment.config.prompt.length,
       "num_pieces": experiment.config.prompt.num_pieces,
       "methods": run_evaluate(experiment, found),

@@ -5,7 +5,6 @@ A stage reads what earlier stages left, writes in its own folder, and writes
 refuses. `search.py` decides which stages run on which tickets.
 """
 
-from collections.abc import Sequence
 import dataclasses
 import pathlib
 import time
@@ -16,120 +15,9 @@ import numpy as np
 from xprompt_jax import artifacts, prompts, pruning, scoring
 from xprompt_jax import masks as masks_lib
 from xprompt_jax.experiment import Experiment
+from xprompt_jax.tickets import Table, Ticket, save_table, ticket_lines
 from xprompt_jax.trainer import TableTrainer
 from xprompt_jax.types import PromptMasks, require
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Ticket:
-  """Where a row's masks come from.
-
-  Attributes:
-    seed: of the tuned prompt, and of the data order when it is retrained.
-    token_ratio: compression ratio of its tokens; None if they were not pruned.
-    piece_ratio: the same of its pieces.
-  """
-
-  seed: int
-  token_ratio: float | None = None
-  piece_ratio: float | None = None
-
-  @property
-  def granularity(self) -> str:
-    """`none`, `token`, `piece`, or `token+piece`."""
-    names = [
-        name
-        for name in pruning.GRANULARITIES
-        if getattr(self, f"{name}_ratio") is not None
-    ]
-    return "+".join(names) or "none"
-
-  def pruned(self, granularity: str, ratio: float) -> "Ticket":
-    """The ticket that prunes this one further."""
-    if granularity == "token":
-      return dataclasses.replace(self, token_ratio=ratio)
-    return dataclasses.replace(self, piece_ratio=ratio)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Table:
-  """Tickets with their prompts and masks, row for row.
-
-  Attributes:
-    tickets: R tickets.
-    prompt: [R, P, H], unmasked where it was tuned, rewound where it was not.
-    masks: [R, P] and [R, P, K].
-    validation: R results of the best step; empty before training.
-  """
-
-  tickets: tuple[Ticket, ...]
-  prompt: np.ndarray
-  masks: PromptMasks
-  validation: tuple[dict[str, float], ...] = ()
-
-  def take(self, rows: Sequence[int]) -> "Table":
-    """Some rows, in the order given; a row may be taken more than once."""
-    index = np.array(rows, np.int64)
-    return Table(
-        tickets=tuple(self.tickets[r] for r in rows),
-        prompt=self.prompt[index],
-        masks=masks_lib.take_rows(self.masks, index),
-        validation=tuple(self.validation[r] for r in rows if self.validation),
-    )
-
-  def row_of(self, ticket: Ticket) -> int:
-    """Where a ticket stands."""
-    return self.tickets.index(ticket)
-
-
-def concatenate(tables: Sequence[Table]) -> Table:
-  """The rows of several tables, one after another."""
-  return Table(
-      tickets=tuple(t for table in tables for t in table.tickets),
-      prompt=np.concatenate([table.prompt for table in tables]),
-      masks=PromptMasks(
-          token_mask=np.concatenate([t.masks.token_mask for t in tables]),
-          piece_mask=np.concatenate([t.masks.piece_mask for t in tables]),
-      ),
-      validation=tuple(v for table in tables for v in table.validation),
-  )
-
-
-def ticket_lines(table: Table) -> list[dict[str, Any]]:
-  """What result files say of each row."""
-  masks = table.masks
-  sizes = zip(
-      masks_lib.kept_tokens(masks).tolist(),
-      masks_lib.kept_pieces(masks).tolist(),
-      masks_lib.tunable_parameters(masks, table.prompt.shape[2]).tolist(),
-      strict=True,
-  )
-  lines = []
-  for row, (tokens, pieces, parameters) in enumerate(sizes):
-    lines.append(
-        {
-            **dataclasses.asdict(table.tickets[row]),
-            "kept_tokens": tokens,
-            "kept_pieces": pieces,
-            "tunable_parameters": parameters,
-        }
-    )
-    if table.validation:
-      lines[-1]["validation"] = table.validation[row]
-  return lines
-
-
-def save_table(path: pathlib.Path, table: Table, **more: np.ndarray) -> None:
-  """Writes prompts and masks of a table, and other arrays beside them."""
-  artifacts.save_arrays(
-      path,
-      {
-          "prompt": table.prompt,
-          "token_mask": table.masks.token_mask,
-          "piece_mask": table.masks.piece_mask,
-          **more,
-      },
-  )
 
 
 def _load_masks(arrays: dict[str, np.ndarray]) -> PromptMasks:
@@ -145,7 +33,7 @@ def _trained(experiment: Experiment, name: str, start: Table) -> Table:
       **experiment.stage_config,
       "start": artifacts.digest_arrays({"prompt": start.prompt}),
       "masks": artifacts.digest_arrays(dataclasses.asdict(start.masks)),
-      "tickets": [dataclasses.asdict(t) for t in start.tickets],
+      "tickets": [t.as_json() for t in start.tickets],
   }
   result = artifacts.finished_result(folder, config)
   if result is None:
@@ -184,9 +72,9 @@ def _train(
       model=experiment.model,
       frozen_params=experiment.frozen_params,
       masks=start.masks,
-      rows=experiment.rows("train", [t.seed for t in start.tickets]),
+      rows=experiment.rows("train", start.seeds, start.tasks),
       evaluate=lambda prompt: experiment.evaluate(
-          "validation", prompt, start.masks
+          "validation", prompt, start.masks, start.tasks
       ),
       folder=folder,
       tensorboard=experiment.workdir / artifacts.TENSORBOARD,
@@ -201,7 +89,10 @@ def _train(
 
 
 def initial_table(experiment: Experiment) -> Table:
-  """One untrained prompt for each seed, nothing pruned: [S, P, H]."""
+  """One untrained prompt for each task and seed, nothing pruned: [R, P, H].
+
+  A seed starts from the same values on every task.
+  """
   config = experiment.config
   embedding = np.asarray(
       experiment.frozen_params["token_embedder"]["embedding"]
@@ -209,20 +100,25 @@ def initial_table(experiment: Experiment) -> Table:
   prompt = prompts.initial_prompts(
       config.prompt, config.seeds, embedding, experiment.vocabulary
   )
+  tickets = tuple(
+      Ticket(seed=seed, task=task)
+      for task in experiment.data.tasks
+      for seed in config.seeds
+  )
   return Table(
-      tickets=tuple(Ticket(seed=seed) for seed in config.seeds),
-      prompt=prompt,
+      tickets=tickets,
+      prompt=np.tile(prompt, (len(tickets) // len(config.seeds), 1, 1)),
       masks=masks_lib.full_masks(
-          len(config.seeds), config.prompt.length, config.prompt.num_pieces
+          len(tickets), config.prompt.length, config.prompt.num_pieces
       ),
   )
 
 
 def run_tune(experiment: Experiment) -> Table:
-  """Plain prompt tuning: one prompt for each seed, all in one table.
+  """Plain prompt tuning: one prompt for each task and seed, in one table.
 
   Returns:
-    The best checkpoint of each seed, [S, P, H].
+    The best checkpoint of each, [R, P, H].
   """
   return _trained(experiment, artifacts.TUNE, initial_table(experiment))
 
@@ -251,7 +147,7 @@ def run_score(
     token_scores, piece_scores = scoring.score_table(
         table.prompt,
         table.masks,
-        experiment.rows("train", [t.seed for t in table.tickets]),
+        experiment.rows("train", table.seeds, table.tasks),
         model=experiment.model,
         frozen_params=experiment.frozen_params,
         batch_size=experiment.whole_batches(experiment.config.score_batch_size),
@@ -271,12 +167,23 @@ def run_score(
     )
     result = {
         "config": config,
-        "rows": [dataclasses.asdict(ticket) for ticket in table.tickets],
-        "num_examples": len(experiment.splits["train"]),
+        "rows": [ticket.as_json() for ticket in table.tickets],
+        "num_examples": _num_scored(experiment, table),
         "seconds": round(time.monotonic() - started, 3),
     }
     artifacts.write_json(folder / artifacts.RESULT, result)
   return artifacts.load_arrays(folder / artifacts.SCORES)
+
+
+def _num_scored(experiment: Experiment, table: Table) -> int | dict[str, int]:
+  """Training examples that scores are the mean over, by task if they differ."""
+  seed = table.seeds[0]
+  counts = {
+      task: experiment.data.num_examples(seed, task)["train"]
+      for task in dict.fromkeys(table.tasks)
+  }
+  by_task = {task: count for task, count in counts.items() if task is not None}
+  return by_task or next(iter(counts.values()))
 
 
 def run_prune(
@@ -304,7 +211,7 @@ def run_prune(
       "piece_scope": search.piece_scope if granularity == "piece" else None,
       "scores": artifacts.digest_arrays(scores),
       "masks": artifacts.digest_arrays(dataclasses.asdict(table.masks)),
-      "tickets": [dataclasses.asdict(t) for t in table.tickets],
+      "tickets": [t.as_json() for t in table.tickets],
   }
   ratios = search.ratios(granularity)
   rows = [r for r in range(len(table.tickets)) for _ in ratios]
@@ -368,8 +275,8 @@ def run_rewind(experiment: Experiment, name: str, candidates: Table) -> Table:
   prompt = candidates.prompt
   if experiment.config.search.rewind_to == "initial":
     initial = initial_table(experiment)
-    seeds = [ticket.seed for ticket in initial.tickets]
-    prompt = initial.prompt[[seeds.index(t.seed) for t in candidates.tickets]]
+    rows = [initial.row_of(ticket.unpruned) for ticket in candidates.tickets]
+    prompt = initial.prompt[rows]
   start = np.asarray(masks_lib.apply_masks(prompt, candidates.masks))
   return _trained(
       experiment, name, dataclasses.replace(candidates, prompt=start)

@@ -131,6 +131,34 @@ def check_row(
     )
 
 
+def row_labels(
+    experiment: Experiment, prompt_path: str, num_rows: int
+) -> tuple[list[int], list[str | None]]:
+  """Seed and task of each prompt of a file, as the run around it says.
+
+  Args:
+    experiment: what is loaded.
+    prompt_path: what `read_prompts` has read.
+    num_rows: R of the file.
+
+  Returns:
+    R seeds, those of the config where nothing is known; and R tasks, None
+    where a row reads all that is configured.
+  """
+  path = pathlib.Path(prompt_path)
+  folder = path if path.is_dir() else path.parent
+  note = folder / artifacts.RESULT
+  rows = artifacts.read_json(note).get("rows") if note.exists() else None
+  if not isinstance(rows, list) or len(rows) != num_rows:
+    rows = [{}] * num_rows
+  seeds = experiment.config.seeds
+  known = experiment.data.tasks
+  return (
+      [row.get("seed", seeds[i % len(seeds)]) for i, row in enumerate(rows)],
+      [task if (task := row.get("task")) in known else None for row in rows],
+  )
+
+
 def weights_facts(experiment: Experiment) -> dict[str, Any]:
   """What tells one frozen model from another, as run.json keeps it."""
   return {

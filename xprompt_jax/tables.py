@@ -6,6 +6,7 @@ rows and that each of them has a stream of its own.
 
 from collections.abc import Iterator, Sequence
 import dataclasses
+from typing import Any
 
 from jaxtyping import Int
 import numpy as np
@@ -52,12 +53,24 @@ class TableRows:
     """Examples of the largest split: one epoch."""
     return max(len(split) for split in self.splits)
 
+  def label(self, row: int) -> dict[str, Any]:
+    """`seed` of a row, and `task` where rows read different ones."""
+    label: dict[str, Any] = {"seed": self.seeds[row]}
+    if len({split.task for split in self.splits}) > 1:
+      label = {"task": self.splits[row].task, **label}
+    return label
+
+  def name(self, row: int) -> str:
+    """A row in a sentence: `row 3 (seed 0)`."""
+    label = ", ".join(f"{k} {v}" for k, v in self.label(row).items())
+    return f"row {row} ({label})"
+
   def batch(self, step: int, batch_size: int) -> dict[str, np.ndarray]:
     """The step's examples of all rows: T5X's keys, [R, B, ...]."""
     chosen = []
     for seed, split in zip(self.seeds, self.splits, strict=True):
-      indices = batches.stream_indices(
-          seed=seed, step=step, batch_size=batch_size, num_examples=len(split)
+      indices = batches.split_indices(
+          split, seed=seed, step=step, batch_size=batch_size
       )
       chosen.append((split, indices))
     flat = batches.gather_batch(

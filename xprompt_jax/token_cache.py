@@ -24,7 +24,7 @@ from typing import Any
 from jaxtyping import Int, Int32, Int64
 import numpy as np
 
-from xprompt_jax import artifacts, tokenization
+from xprompt_jax import artifacts, counts, tokenization
 from xprompt_jax.tokenization import PRETOKENIZED, TARGETS
 from xprompt_jax.types import UserError, require
 from xprompt_jax.vocabularies import PAD_ID, Vocabulary
@@ -122,6 +122,18 @@ class CachedSplit:
     """Returns what each prediction is compared with, in order."""
     return [example["target"] for example in self.examples]
 
+  def candidates(self, index: int) -> tuple[str, ...]:
+    """Returns the answers an example can have, in the order of its labels.
+
+    Empty for a task without a closed answer set, and in caches made before
+    tasks gave theirs.
+    """
+    return tuple(self.examples[index]["fields"].get("candidates", ()))
+
+  def metric_sizes(self) -> dict[str, int]:
+    """Returns of how many each metric is a share; see `counts`."""
+    return counts.metric_sizes(self.targets_for_metrics())
+
   def postprocess(self, prediction: str, index: int) -> Any:
     """Returns the model's text for one example as the metrics want it."""
     if self._postprocessor is None:
@@ -153,6 +165,10 @@ class CachedSplit:
         values[name] = self._metric_value(name, value)
     require(bool(values), f"task {self.task}: metrics", values, "one or more")
     return values
+
+  def score(self, metrics: Mapping[str, float]) -> float:
+    """The number that selects checkpoints and tickets: the metrics' mean."""
+    return float(np.mean(list(metrics.values())))
 
   def _metric_value(self, name: str, value: Any) -> float:
     # seqio's Scalar holds its number in `value`.

@@ -74,7 +74,7 @@ def tokenize_task(
     UserError: TensorFlow, the module, the task, a metric or the split is not
       there, the split is empty, or an id occurs twice.
   """
-  seqio = _import_seqio(f"token cache of task {task}, split {split}")
+  seqio = import_seqio(f"token cache of task {task}, split {split}")
   found = _find_task(seqio, task, split, module)
   metrics = _metric_fns(found)
   vocabulary = vocabulary or _own_vocabulary(seqio, found)
@@ -137,13 +137,13 @@ def registered_function(
     module: Python module that registers it.
     metric: which of its metrics; None means its postprocessor.
   """
-  seqio = _import_seqio(f"the functions of task {task}")
+  seqio = import_seqio(f"the functions of task {task}")
   import_task_module(module)
   found = seqio.TaskRegistry.get(task)
   return found.postprocess_fn if metric is None else found.metric_fns[metric]
 
 
-def _import_seqio(wanted: str) -> Any:
+def import_seqio(wanted: str) -> Any:
   """Imports TensorFlow, kept off the accelerators and quiet, and seqio."""
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
   try:

@@ -149,6 +149,6 @@ def train_step(
       z_loss=z_loss,
   )
   prompt, optimizer_state = optimizer_lib.update_rows(
-      optimizer, gradient, state.optimizer, state.prompt
+      optimizer, gradient, state.optimizer, state.prompt, rows_per_chunk
   )
   return TrainState(prompt=prompt, optimizer=optimizer_state), losses

@@ -7,7 +7,7 @@ bit for bit. What is trained, from where and behind which masks is decided in
 `stages.py`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 import dataclasses
 import math
 import pathlib
@@ -212,7 +212,7 @@ class _Run:
     self.step += 1
     self._pending.append(losses)
 
-  def check_losses(self, folder: pathlib.Path, seeds: Sequence[int]) -> None:
+  def check_losses(self, folder: pathlib.Path, rows: TableRows) -> None:
     """Adds up the losses of the last steps.
 
     Raises:
@@ -225,22 +225,22 @@ class _Run:
       if bad.size:
         row = int(bad[0])
         raise UserError(
-            f"{folder}: loss of row {row} (seed {seeds[row]}) at step {step}:"
+            f"{folder}: loss of {rows.name(row)} at step {step}:"
             f" found {losses[row]}, expected a finite number; {_KEPT}"
         )
       self._loss_sum += losses
     self._loss_steps += len(self._pending)
     self._pending = []
-    self._check_prompt(folder, seeds)
+    self._check_prompt(folder, rows)
 
-  def _check_prompt(self, folder: pathlib.Path, seeds: Sequence[int]) -> None:
+  def _check_prompt(self, folder: pathlib.Path, rows: TableRows) -> None:
     """Looks at what the last step left: its loss is that of the one before."""
     finite = np.isfinite(np.asarray(self.state.prompt)).all(axis=(1, 2))
     bad = np.flatnonzero(~finite)
     if bad.size:
       row = int(bad[0])
       raise UserError(
-          f"{folder}: prompt of row {row} (seed {seeds[row]}) at step"
+          f"{folder}: prompt of {rows.name(row)} at step"
           f" {self.step}: found NaN or infinity, expected finite numbers;"
           f" {_KEPT}"
       )
@@ -253,7 +253,7 @@ class _Run:
       self,
       folder: pathlib.Path,
       metrics: list[dict[str, float]],
-      seeds: Sequence[int],
+      rows: TableRows,
   ) -> None:
     """Writes metrics.jsonl and keeps the prompts that became better."""
     losses = self.mean_loss()
@@ -267,7 +267,7 @@ class _Run:
           {
               "step": self.step,
               "row": row,
-              "seed": seeds[row],
+              **rows.label(row),
               "loss": float(losses[row]),
               "validation": found,
           }
@@ -330,7 +330,7 @@ class TableTrainer:
         )
         save = is_evaluation or self.config.is_save(run.step)
         if save or run.step % _CHECK_EVERY == 0:
-          run.check_losses(self.folder, self.rows.seeds)
+          run.check_losses(self.folder, self.rows)
           loss = float(run.mean_loss().mean())
           reporter.update(run.step, {"loss": loss})
         if is_evaluation:
@@ -365,7 +365,7 @@ class TableTrainer:
   def _evaluate(self, run: _Run, reporter: progress.Reporter) -> None:
     metrics = self.evaluate(run.state.prompt)
     losses = run.mean_loss()
-    run.add_metrics(self.folder, metrics, self.rows.seeds)
+    run.add_metrics(self.folder, metrics, self.rows)
     scores = {
         "loss": float(losses.mean()),
         "validation": float(np.mean([found["score"] for found in metrics])),

@@ -179,7 +179,8 @@ def make_export(
     removed = dense.shape[1] - shorter[0].shape[1]
     if removed:
       run_records.check_validation(record, experiment, path)
-      change = removal.measure(experiment, (dense, taken), shorter)
+      task = run_records.task_of(record, rows[0], experiment)
+      change = removal.measure(experiment, (dense, taken), shorter, task)
       kept = np.flatnonzero(np.asarray(taken.token_mask)[0])
       positions = tuple(kept.tolist())
       dense, taken = shorter

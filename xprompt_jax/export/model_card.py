@@ -95,6 +95,8 @@ def _tickets(export: Export) -> str:
   if export.record is None:
     sizes = (*columns[4:6], ("kept numbers", "tunable_parameters"))
     columns = [columns[0], *sizes]
+  if any("task" in ticket for ticket in export.tickets):
+    columns.insert(1, ("task", "task"))
   rows = [[t.get(key) for _, key in columns] for t in export.tickets]
   shown = table([title for title, _ in columns], rows)
   pieces = export.masks.piece_mask.shape[2]
@@ -126,7 +128,7 @@ def _scores(export: Export) -> str:
                 ticket["row"],
                 ticket.get("seed"),
                 role,
-                record.num_examples.get(role),
+                record.examples_of(ticket, role),
                 metric,
                 number(value),
             ]

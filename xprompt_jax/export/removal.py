@@ -92,6 +92,7 @@ def logit_difference(
     experiment: Experiment,
     before: tuple[np.ndarray, PromptMasks],
     after: tuple[np.ndarray, PromptMasks],
+    task: str | None = None,
 ) -> tuple[float, float]:
   """Largest and mean absolute difference of logits on validation.
 
@@ -99,11 +100,12 @@ def logit_difference(
     experiment: what is loaded, the validation split among it.
     before: a prompt [1, P, H] and its masks.
     after: another, of any length.
+    task: which member of a mixture; None means all that is configured.
 
   Returns:
     Over every target token (teacher-forced, EOS included) and the vocabulary.
   """
-  rows = experiment.rows("validation", (0,))
+  rows = experiment.rows("validation", (0,), (task,))
   largest, total, count, done = 0.0, 0.0, 0.0, 0
   # As many as are scored at once: here, too, all logits are in memory.
   size = experiment.whole_batches(experiment.config.score_batch_size)
@@ -137,13 +139,17 @@ def measure(
     experiment: Experiment,
     before: tuple[np.ndarray, PromptMasks],
     after: tuple[np.ndarray, PromptMasks],
+    task: str | None = None,
 ) -> Change:
   """What becomes of metrics and logits on validation.
 
   Args: as for `logit_difference`.
   """
-  metrics = [experiment.evaluate("validation", *p)[0] for p in (before, after)]
-  max_abs, mean_abs = logit_difference(experiment, before, after)
+  metrics = [
+      experiment.evaluate("validation", prompt, masks, (task,))[0]
+      for prompt, masks in (before, after)
+  ]
+  max_abs, mean_abs = logit_difference(experiment, before, after, task)
   return Change(
       before=metrics[0], after=metrics[1], max_abs=max_abs, mean_abs=mean_abs
   )

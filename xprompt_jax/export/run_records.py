@@ -30,6 +30,7 @@ class Record:
     config: every setting that decides the result, with fingerprints.
     search: how tickets were looked for; empty if the run has not ended.
     num_examples: examples of each split; empty likewise.
+    members: the same by task, where rows read different tasks.
     test_fingerprint: of the test split, or None.
     tickets_tried: pruned tickets that were retrained; None likewise.
     versions: of the packages that computed.
@@ -40,13 +41,18 @@ class Record:
   config: Mapping[str, Any]
   search: Mapping[str, Any]
   num_examples: Mapping[str, int]
+  members: Mapping[str, Mapping[str, int]]
   test_fingerprint: str | None
   tickets_tried: int | None
   versions: Mapping[str, str]
 
+  def examples_of(self, row: Mapping[str, Any], role: str) -> int | None:
+    """How many examples of a split a row reads."""
+    return self.members.get(row.get("task", ""), self.num_examples).get(role)
+
 
 def _same_ticket(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-  names = ("seed", *_RATIOS)
+  names = ("task", "seed", *_RATIOS)
   return all(a.get(name) == b.get(name) for name in names)
 
 
@@ -122,10 +128,19 @@ def read_record(prompt_path: str, prompt: np.ndarray) -> Record | None:
       config=config,
       search=whole.get("search", {}),
       num_examples=summary.get("num_examples", {}),
+      members=summary.get("members", {}),
       test_fingerprint=whole.get("test", {}).get("test"),
       tickets_tried=summary.get("tickets_tried"),
       versions=_json(root / artifacts.RUN).get("versions", {}),
   )
+
+
+def task_of(
+    record: Record | None, row: int, experiment: Experiment
+) -> str | None:
+  """The member of the experiment's mixture that a row was trained on."""
+  task = record and record.rows[row].get("task")
+  return task if task in experiment.data.tasks else None
 
 
 def check_pruned_tokens(

@@ -49,11 +49,15 @@ def _numbers(where: str, array: np.ndarray) -> np.ndarray:
   return array
 
 
-def _prompt(where: str, array: np.ndarray, embed_dim: int) -> np.ndarray:
+def _prompt(where: str, array: np.ndarray, embed_dim: int | None) -> np.ndarray:
   """[P, H] or [R, P, H] -> [R, P, H]."""
   shape = array.shape
   if array.ndim == 2:
     array = array[None]
+  if embed_dim is None:
+    right = array.ndim == 3 and 0 not in array.shape
+    require(right, where, shape, "[P, H] or [R, P, H]")
+    return array
   if array.ndim != 3 or 0 in array.shape or array.shape[2] != embed_dim:
     raise UserError(
         f"{where}: found {shape}, expected [P, {embed_dim}] or"
@@ -85,14 +89,14 @@ def _like_prompt(
 def checked(
     path: str | os.PathLike[str],
     arrays: Mapping[str, np.ndarray],
-    embed_dim: int,
+    embed_dim: int | None,
 ) -> dict[str, np.ndarray]:
   """A prompt's arrays with rows, in float32 (scores also in float64).
 
   Args:
     path: the file, for messages.
     arrays: by the names of `AXES`; other names are left out.
-    embed_dim: H of the model.
+    embed_dim: H of the model; None takes any.
 
   Returns:
     `prompt` [R, P, H], and of `token_mask` [R, P], `piece_mask` [R, P, K],

@@ -23,6 +23,7 @@ from xprompt_jax.types import PromptMasks, UserError, require
 FILE = "compact.safetensors"
 TENSOR = "piece_bits"
 _NAMES = ("sizes", "token_bits", "piece_bits", "pieces")
+_MAX_WIDTH = 2**16
 
 
 def write(path: pathlib.Path, prompt: np.ndarray, masks: PromptMasks) -> None:
@@ -61,8 +62,11 @@ def _bits(where: str, packed: np.ndarray, count: int) -> np.ndarray:
   return np.unpackbits(packed, count=count).astype(bool)
 
 
-def _sizes(where: str, array: np.ndarray, embed_dim: int) -> list[int]:
+def _sizes(where: str, array: np.ndarray, embed_dim: int | None) -> list[int]:
   sizes = array.tolist() if array.dtype == np.int64 else None
+  if embed_dim is None:
+    last = sizes[-1] if isinstance(sizes, list) and sizes else 0
+    embed_dim = max(1, min(last, _MAX_WIDTH))
   fits = (
       isinstance(sizes, list)
       and array.shape == (4,)
@@ -75,12 +79,13 @@ def _sizes(where: str, array: np.ndarray, embed_dim: int) -> list[int]:
   return array.tolist()
 
 
-def read(path: pathlib.Path, embed_dim: int) -> dict[str, np.ndarray]:
+def read(path: pathlib.Path, embed_dim: int | None) -> dict[str, np.ndarray]:
   """Reads masked prompts and their masks.
 
   Args:
     path: the file.
-    embed_dim: H of the model; sizes are believed only if they fit it.
+    embed_dim: H of the model; sizes are believed only if they fit it. None
+      takes any up to 65,536.
 
   Returns:
     `prompt` [R, P, H] float32 with zeros where it is pruned, `token_mask`

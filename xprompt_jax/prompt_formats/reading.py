@@ -55,7 +55,7 @@ def file_of(path: str | os.PathLike[str]) -> pathlib.Path:
 
 
 def _from_safetensors(
-    file: pathlib.Path, embed_dim: int
+    file: pathlib.Path, embed_dim: int | None
 ) -> dict[str, np.ndarray]:
   try:
     # Names first: a whole model may lie here by mistake.
@@ -82,7 +82,7 @@ def _from_torch(file: pathlib.Path) -> dict[str, np.ndarray]:
   return openprompt.from_state(file, state)
 
 
-def _arrays(file: pathlib.Path, embed_dim: int) -> dict[str, np.ndarray]:
+def _arrays(file: pathlib.Path, embed_dim: int | None) -> dict[str, np.ndarray]:
   """What a file of any format holds, shaped as it is there."""
   try:
     with open(file, "rb") as f:
@@ -102,7 +102,7 @@ def _arrays(file: pathlib.Path, embed_dim: int) -> dict[str, np.ndarray]:
 
 
 def read_prompt(
-    path: str | os.PathLike[str], embed_dim: int
+    path: str | os.PathLike[str], embed_dim: int | None
 ) -> dict[str, np.ndarray]:
   """Reads a prompt, and what the file has beside it.
 
@@ -110,7 +110,7 @@ def read_prompt(
     path: a .npy file, a safetensors file of ours, a PEFT adapter's folder or
       its weights, a torch file with `soft_embeds`, a compact file, or a folder
       that `t5x export` or a stage of a run wrote.
-    embed_dim: H of the model.
+    embed_dim: H of the model; None takes any.
 
   Returns:
     `prompt` [R, P, H] float32, R and P as the file has them, and of
@@ -142,7 +142,7 @@ def read_prompt(
 
 
 def read_table(
-    path: str | os.PathLike[str], *, embed_dim: int, num_pieces: int
+    path: str | os.PathLike[str], *, embed_dim: int | None, num_pieces: int
 ) -> tuple[np.ndarray, PromptMasks]:
   """Reads prompts with masks: ones where the file has none.
 

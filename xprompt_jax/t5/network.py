@@ -182,7 +182,8 @@ class T5(nn.Module):
 
   `embed`, `encode` and `decode` are the three calls; `__call__` joins them
   for initialisation. Cached decoding keeps a `cache` collection, which
-  `start_cache` makes and `decode_step` extends by one token.
+  `start_cache` makes and `decode_step` extends by one token; `decode_cached`
+  takes the encoder's keys from it for other targets.
   """
 
   config: T5Config
@@ -239,6 +240,23 @@ class T5(nn.Module):
         embedded.shape[1],
         None,
         deterministic,
+    )
+
+  def decode_cached(
+      self,
+      visible: Bool[Array, "B S"],
+      decoder_input_tokens: Int[Array, "B L"],
+  ) -> Float[Array, "B L V"]:
+    """As `decode`, with the encoder's keys from the cache: [B, L, V]."""
+    embedded = self.embed(decoder_input_tokens)
+    return self.decoder(
+        embedded,
+        None,
+        visible,
+        self.token_embedder.embedding,
+        embedded.shape[1],
+        None,
+        True,
     )
 
   def start_cache(

@@ -22,7 +22,8 @@ from xprompt_jax.tasks import (
     rows,
     sources,
 )
-from xprompt_jax.tasks.rows import SCHEMAS, Row
+from xprompt_jax.tasks.rows import Row
+from xprompt_jax.tasks.schemas import SCHEMAS, Schema
 
 _VOCABULARY = resources.files("xprompt_jax") / "bundled/sentencepiece.model"
 _EXTRA_IDS = 32
@@ -57,10 +58,10 @@ def read(task: str, split: str, *, few_shot: bool = False) -> list[Row]:
 
 
 def _functions(
-    schema: rows.Schema,
+    schema: Schema,
 ) -> tuple[Callable[..., dict[str, Any]], Callable[..., int]]:
   """Returns what makes text of a row and what reads the model's answer."""
-  if schema.spans:
+  if schema.layout == "wsc":
     return preprocessors.wsc, postprocessors.referent_match
   return (
       functools.partial(

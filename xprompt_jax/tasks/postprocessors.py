@@ -51,6 +51,52 @@ def class_id(
   return labels.index(text) if text in labels else INVALID
 
 
+def grouped_class_id(
+    text: str,
+    *,
+    labels: Sequence[str],
+    field: str,
+    rows_per_group: int = 1,
+    example: Mapping[str, Any],
+    is_target: bool = False,
+) -> dict[str, int]:
+  """Returns the class the text names, and which group of rows it counts in.
+
+  MultiRC's answers are grouped by question, and AX-g's rows by minimal pair.
+
+  Args:
+    text: what the model said.
+    labels: names of the classes.
+    field: which of the example's numbers says the group.
+    rows_per_group: how many numbers in a row belong together.
+    example: has `field`.
+    is_target: makes no difference.
+
+  Returns:
+    `group`, and `value`: the class, -1 for a text that names none.
+  """
+  del is_target
+  return {
+      "group": int(example[field]) // rows_per_group,
+      "value": class_id(text, labels=labels),
+  }
+
+
+def answer_text(
+    text: str,
+    *,
+    example: Mapping[str, Any],
+    is_target: bool = False,
+) -> str | list[str]:
+  """Returns the text itself; as the target, all `answers` of the example."""
+  if not is_target:
+    return text
+  return [
+      answer.decode("utf-8") if isinstance(answer, bytes) else str(answer)
+      for answer in example["answers"]
+  ]
+
+
 def referent_match(
     text: str,
     *,

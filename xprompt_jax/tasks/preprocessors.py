@@ -3,9 +3,11 @@
 The functions turn one row (`rows.py`) into one example, in plain Python. The
 task's name in front, which T5 was fine-tuned with, is left out by default: a
 prompt takes its place. The formats are those of T5's `super_glue_*_v102` tasks.
+An example of a task with a closed set of answers carries it as `candidates`.
 """
 
 from collections.abc import Mapping, Sequence
+import re
 from typing import Any
 
 from xprompt_jax.types import UserError
@@ -26,7 +28,8 @@ def classification(
   """Returns `field: text field: text` and the label's name.
 
   Args:
-    row: text fields, `idx`, and `label` as a class id or -1.
+    row: text fields, `idx` or its nested parts, and `label` as a class id or
+      -1.
     fields: which fields, in the order of the text.
     labels: names of the classes.
     name: T5's task name, to stand in front; empty leaves it out.
@@ -38,8 +41,75 @@ def classification(
   return {
       "inputs": " ".join(parts),
       "targets": labels[label] if label >= 0 else UNLABELLED_TARGET,
-      "idx": row["idx"],
+      **_ids(row),
       "label": label,
+      "candidates": list(labels),
+  }
+
+
+def multirc(
+    row: Mapping[str, Any],
+    *,
+    fields: Sequence[str],
+    labels: Sequence[str],
+    name: str = "",
+) -> Example:
+  """Returns what `classification` does, without MultiRC's HTML tags.
+
+  The paragraphs of the older release number their sentences with `<b>` and
+  part them with `<br>`; a few of today's texts still hold tags.
+  """
+  example = classification(row, fields=fields, labels=labels, name=name)
+  spaced = example["inputs"].replace("<br>", " ")
+  example["inputs"] = re.sub("</?b>", "", spaced)
+  return example
+
+
+def diagnostic(
+    row: Mapping[str, Any],
+    *,
+    labels: Sequence[str],
+    name: str = "",
+) -> Example:
+  """Returns AX-b's sentences as RTE's premise and hypothesis."""
+  return classification(
+      {**row, "premise": row["sentence1"], "hypothesis": row["sentence2"]},
+      fields=("hypothesis", "premise"),
+      labels=labels,
+      name=name,
+  )
+
+
+def record(row: Mapping[str, Any], *, name: str = "") -> Example:
+  """Returns `query: Q entities: A, B passage: P` and one answer.
+
+  The target is the row's `answer`, or the first of its `answers`; evaluation
+  compares with all of them. A highlight becomes a sentence of the passage.
+
+  Args:
+    row: `query`, `entities`, `passage`, `answers`, `idx/passage`, `idx/query`;
+      for training also `answer` and `idx/answer`.
+    name: T5's task name, to stand in front; empty leaves it out.
+  """
+  answers = row["answers"]
+  passage = re.sub(r"([.?!\"'])\n@highlight\n", r"\1 ", row["passage"])
+  passage = passage.replace("\n@highlight\n", ". ")
+  parts = [name] if name else []
+  parts += ["query:", row["query"], "entities:", ", ".join(row["entities"])]
+  return {
+      "inputs": " ".join([*parts, "passage:", passage]),
+      "targets": row.get("answer") or next(iter(answers), UNLABELLED_TARGET),
+      **_ids(row),
+      "answers": list(answers),
+      "candidates": list(row["entities"]),
+  }
+
+
+def _ids(row: Mapping[str, Any]) -> dict[str, int]:
+  return {
+      name: value
+      for name, value in row.items()
+      if name == "idx" or name.startswith("idx/")
   }
 
 

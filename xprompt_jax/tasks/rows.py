@@ -2,78 +2,30 @@
 
 Plain Python: nothing here needs TensorFlow or seqio.
 Whatever a row comes from (a JSONL file, TFDS, the mini language), it leaves
-here in TFDS's form: flat fields, the label as a class id, -1 without a label,
-and for WSC the spans repaired as in TFDS's `super_glue/wsc.fixed`.
-`sources.py` hands the rows to seqio; `preprocessors.py` makes text of them.
+here in TFDS's form: flat fields, the label as a class id, -1 without a label;
+nested ids as `idx/question`, and for WSC the spans repaired as in TFDS's
+`super_glue/wsc.fixed`. MultiRC's rows are answers and ReCoRD's are queries.
+`schemas.py` says what the rows hold; `sources.py` hands them to seqio;
+`preprocessors.py` makes text of them.
 """
 
-from collections.abc import Iterable, Mapping
-import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+import hashlib
 import json
 import os
 import pathlib
 from typing import Any
 
+from xprompt_jax.tasks.schemas import Schema, Split
 from xprompt_jax.types import UserError
 
 UNLABELLED = -1
-BOOLEAN_LABELS = ("False", "True")
-# Official names of the files of seqio's (and TFDS's) splits.
-FILES = {
-    "train": "train.jsonl",
-    "validation": "val.jsonl",
-    "test": "test.jsonl",
-}
 
 # Subjects with other words between them: no substring of the text names them,
 # and TFDS leaves them as they are.
 _SPLIT_SPANS = ("Kamenev and Zinoviev", "Kamenev, Zinoviev, and Stalin")
 
 Row = dict[str, Any]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Schema:
-  """What the rows of one task hold.
-
-  `fields` are its text fields, `labels` its labels in the order of their class
-  ids; `folder` and `tfds_name` are where the official data lies.
-  """
-
-  fields: tuple[str, ...]
-  labels: tuple[str, ...]
-  folder: str
-  tfds_name: str
-  spans: bool = False  # Has WSC's `target` with its two spans.
-
-
-SCHEMAS = {
-    "boolq": Schema(
-        fields=("passage", "question"),
-        labels=BOOLEAN_LABELS,
-        folder="BoolQ",
-        tfds_name="super_glue/boolq",
-    ),
-    "cb": Schema(
-        fields=("hypothesis", "premise"),
-        labels=("entailment", "contradiction", "neutral"),
-        folder="CB",
-        tfds_name="super_glue/cb",
-    ),
-    "rte": Schema(
-        fields=("hypothesis", "premise"),
-        labels=("entailment", "not_entailment"),
-        folder="RTE",
-        tfds_name="super_glue/rte",
-    ),
-    "wsc": Schema(
-        fields=("text",),
-        labels=BOOLEAN_LABELS,
-        folder="WSC",
-        tfds_name="super_glue/wsc.fixed",
-        spans=True,
-    ),
-}
 
 
 def read_jsonl(
@@ -124,17 +76,70 @@ def check_rows(
     UserError: a row lacks a field or holds another type, its label is not in
       the set, its spans do not fit its text, or its idx occurred before.
   """
-  first_seen: dict[int, str] = {}
+  first_seen: dict[tuple[int, ...], str] = {}
   checked = []
   for where, row in rows:
-    row = _check_row(row, schema, where, labelled)
-    if (before := first_seen.setdefault(row["idx"], where)) != where:
+    if not isinstance(row, Mapping):
       raise UserError(
-          f"{where}: idx {row['idx']} was seen before ({before}), expected"
-          " every row to have its own"
+          f"{where}: found a {type(row).__name__}, expected an object"
       )
-    checked.append(row)
+    for flat in _flatten(row, schema, where, labelled):
+      number = row_id(flat)
+      if number in first_seen:
+        raise UserError(
+            f"{where}: idx {'-'.join(map(str, number))} was seen before"
+            f" ({first_seen[number]}), expected every row to have its own"
+        )
+      first_seen[number] = where
+      checked.append(flat)
   return checked
+
+
+def check_split(found: list[Row], split: Split, where: str) -> list[Row]:
+  """Returns the rows in the order of their ids if they are the official ones.
+
+  Args:
+    found: rows as `check_rows` returns them.
+    split: the official counts and digest.
+    where: what was read, for the message.
+
+  Raises:
+    UserError: another number of rows, or other content.
+  """
+  passages = len({row_id(row)[0] for row in found})
+  for unit, number, expected in (
+      ("passages", passages, split.passages),
+      ("rows", len(found), split.rows),
+  ):
+    if expected is not None and number != expected:
+      raise UserError(
+          f"{where}: has {number:,} {unit}, expected the official {expected:,};"
+          " another data set is a task of its own"
+      )
+  ordered = sorted(found, key=row_id)
+  if split.sha256 and (digest := rows_sha256(ordered)) != split.sha256:
+    raise UserError(
+        f"{where}: its rows have sha256 {digest[:12]}, expected the official"
+        f" {split.sha256[:12]}; another data set is a task of its own"
+    )
+  return ordered
+
+
+def rows_sha256(found: Iterable[Row]) -> str:
+  """Returns the sha256 over rows as lines of JSON with sorted keys."""
+  digest = hashlib.sha256()
+  for row in found:
+    digest.update(json.dumps(row, sort_keys=True).encode("ascii") + b"\n")
+  return digest.hexdigest()
+
+
+def row_id(row: Mapping[str, Any]) -> tuple[int, ...]:
+  """Returns the row's own number, or its two or three nested ones."""
+  return tuple(
+      value
+      for name, value in row.items()
+      if name == "idx" or name.startswith("idx/")
+  )
 
 
 def _parse(line: bytes, where: str) -> Any:
@@ -146,21 +151,92 @@ def _parse(line: bytes, where: str) -> Any:
     ) from error
 
 
-def _check_row(row: Any, schema: Schema, where: str, labelled: bool) -> Row:
-  if not isinstance(row, Mapping):
+def _flatten(
+    row: Mapping, schema: Schema, where: str, labelled: bool
+) -> Iterator[Row]:
+  """Yields the rows of one line of a file."""
+  if schema.layout == "multirc":
+    yield from _answers(row, schema, where, labelled)
+  elif schema.layout == "record":
+    yield from _queries(row, where, labelled)
+  else:
+    checked: Row = {name: _text(row, name, where) for name in schema.fields}
+    for name in schema.integers:
+      checked[name] = _field(row, name, int, where)
+    if schema.layout == "wsc":
+      target = _field(row, "target", Mapping, where)
+      for span in ("span1", "span2"):
+        checked[f"{span}_text"] = _text(target, f"{span}_text", where)
+        checked[f"{span}_index"] = _field(target, f"{span}_index", int, where)
+      _repair_spans(checked, where)
+    checked["idx"] = _idx(row, schema, where)
+    checked["label"] = _label(row, schema, where, labelled)
+    yield checked
+
+
+def _answers(
+    row: Mapping, schema: Schema, where: str, labelled: bool
+) -> Iterator[Row]:
+  """Yields one row for each answer to each question on a passage."""
+  passage = _field(row, "passage", Mapping, where)
+  paragraph = _text(passage, "text", where)
+  number = _field(row, "idx", int, where)
+  for question in _objects(passage, "questions", where):
+    text = _text(question, "question", where)
+    place = _field(question, "idx", int, where)
+    for answer in _objects(question, "answers", where):
+      yield {
+          "question": text,
+          "answer": _text(answer, "text", where),
+          "paragraph": paragraph,
+          "idx/paragraph": number,
+          "idx/question": place,
+          "idx/answer": _field(answer, "idx", int, where),
+          "label": _label(answer, schema, where, labelled),
+      }
+
+
+def _queries(row: Mapping, where: str, labelled: bool) -> Iterator[Row]:
+  """Yields one row for each query on a passage."""
+  passage = _field(row, "passage", Mapping, where)
+  text = _text(passage, "text", where)
+  entities = set()
+  for entity in _objects(passage, "entities", where):
+    start = _field(entity, "start", int, where)
+    end = _field(entity, "end", int, where)
+    # The end is the place of the last letter.
+    if not 0 <= start <= end < len(text):
+      raise UserError(
+          f"{where}: an entity stands at {start} to {end}, expected a place in"
+          f" a text of {len(text)} letters"
+      )
+    entities.add(text[start : end + 1])
+  number = _field(row, "idx", int, where)
+  for query in _objects(row, "qas", where):
+    answers = set()
+    if labelled or "answers" in query:
+      answers = {
+          _text(answer, "text", where)
+          for answer in _objects(query, "answers", where)
+      }
+    yield {
+        "query": _text(query, "query", where),
+        "passage": text,
+        "entities": sorted(entities),
+        "answers": sorted(answers),
+        "idx/passage": number,
+        "idx/query": _field(query, "idx", int, where),
+    }
+
+
+def _objects(row: Mapping, name: str, where: str) -> list[Mapping]:
+  """Returns a list of objects that is not empty."""
+  found = _field(row, name, list, where)
+  if not found or not all(isinstance(part, Mapping) for part in found):
     raise UserError(
-        f"{where}: found a {type(row).__name__}, expected an object"
+        f"{where}: {name} is {json.dumps(found)[:40]}, expected objects"
     )
-  checked: Row = {name: _text(row, name, where) for name in schema.fields}
-  if schema.spans:
-    target = _field(row, "target", Mapping, where)
-    for span in ("span1", "span2"):
-      checked[f"{span}_text"] = _text(target, f"{span}_text", where)
-      checked[f"{span}_index"] = _field(target, f"{span}_index", int, where)
-    _repair_spans(checked, where)
-  checked["idx"] = _field(row, "idx", int, where)
-  checked["label"] = _label(row, schema, where, labelled)
-  return checked
+  return found
 
 
 def _field(row: Mapping, name: str, kind: type, where: str) -> Any:
@@ -168,9 +244,19 @@ def _field(row: Mapping, name: str, kind: type, where: str) -> Any:
     raise UserError(f"{where}: lacks the field {name!r}")
   value = row[name]
   if not isinstance(value, kind) or isinstance(value, bool):
-    expected = {str: "text", int: "an integer"}.get(kind, "an object")
-    raise UserError(f"{where}: {name} is {value!r}, expected {expected}")
+    expected = {str: "text", int: "an integer", list: "a list"}
+    raise UserError(
+        f"{where}: {name} is {value!r}, expected"
+        f" {expected.get(kind, 'an object')}"
+    )
   return value
+
+
+def _idx(row: Mapping, schema: Schema, where: str) -> int:
+  value = row.get("idx")
+  if schema.idx_is_text and isinstance(value, str) and value.isdecimal():
+    return int(value)
+  return _field(row, "idx", int, where)
 
 
 def _text(row: Mapping, name: str, where: str) -> str:
@@ -188,15 +274,18 @@ def _label(row: Mapping, schema: Schema, where: str, labelled: bool) -> int:
       raise UserError(f"{where}: lacks the field 'label'")
     return UNLABELLED
   label = row["label"]
-  boolean = schema.labels == BOOLEAN_LABELS
-  name = str(label) if boolean and isinstance(label, bool) else label
-  if name not in schema.labels:
-    expected = ("false", "true") if boolean else schema.labels
-    raise UserError(
-        f"{where}: label is {json.dumps(label)}, expected one of"
-        f" {', '.join(expected)}"
-    )
-  return schema.labels.index(name)
+  for place, expected in enumerate(schema.json_labels):
+    # In Python, True equals 1; in a file they are two things.
+    if type(label) is type(expected) and label == expected:
+      return place
+  names = [
+      name if isinstance(name, str) else json.dumps(name)
+      for name in schema.json_labels
+  ]
+  raise UserError(
+      f"{where}: label is {json.dumps(label)}, expected one of"
+      f" {', '.join(names)}"
+  )
 
 
 def _repair_spans(row: Row, where: str) -> None:

@@ -1,0 +1,229 @@
+"""What the rows of a table answer, by every way that their splits allow.
+
+PREDICT_BY selects checkpoints and tickets by one way; final rows are measured
+by all of them here, once. The stages and `t5x eval` turn the answers into
+results, votes among rows and submissions.
+"""
+
+import collections
+from collections.abc import Mapping, Sequence
+import dataclasses
+from typing import Any
+
+from jax import Array
+import numpy as np
+
+from xprompt_jax import candidates, counts, evaluation
+from xprompt_jax import masks as masks_lib
+from xprompt_jax.experiment import Experiment
+from xprompt_jax.tables import TableRows
+from xprompt_jax.token_cache import CachedSplit
+from xprompt_jax.types import PromptMasks
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Answers:
+  """Predictions of R rows on their splits.
+
+  Attributes:
+    predict_by: the way that counts.
+    splits: what each row read.
+    texts: by way and row, N predictions; rows that a way is not possible for
+      are left out.
+    scores: by way and row, [N, C] nats of the candidates.
+    not_possible: by way and row, why.
+  """
+
+  predict_by: str
+  splits: tuple[CachedSplit, ...]
+  texts: Mapping[str, Mapping[int, list[str]]]
+  scores: Mapping[str, Mapping[int, np.ndarray]]
+  not_possible: Mapping[str, Mapping[int, str]]
+
+  def result(self, row: int) -> dict[str, float]:
+    """The metrics of one row by the way that counts."""
+    return evaluation.measure(
+        self.splits[row], self.texts[self.predict_by][row]
+    )
+
+  def by_other_ways(self, row: int) -> dict[str, dict[str, float]]:
+    """The metrics of one row by the other ways that are possible."""
+    return {
+        way: evaluation.measure(self.splits[row], found[row])
+        for way, found in self.texts.items()
+        if way != self.predict_by and row in found
+    }
+
+  def reasons(self, row: int) -> dict[str, str]:
+    """Why the ways that are missing are not possible."""
+    return {
+        way: found[row]
+        for way, found in self.not_possible.items()
+        if row in found
+    }
+
+
+def answer(
+    experiment: Experiment,
+    rows: TableRows,
+    prompt: np.ndarray | Array,
+    masks: PromptMasks,
+    ways: Sequence[str] = evaluation.WAYS,
+) -> Answers:
+  """Predicts every example of every row.
+
+  Args:
+    experiment: what is loaded.
+    rows: the split of each row.
+    prompt: [R, P, H], unmasked.
+    masks: [R, P] and [R, P, K].
+    ways: which ways to predict by, apart from PREDICT_BY.
+
+  Raises:
+    UserError: PREDICT_BY is not possible.
+  """
+  predict_by = experiment.config.predict_by
+  texts: dict[str, dict[int, list[str]]] = {}
+  scores: dict[str, dict[int, np.ndarray]] = {}
+  not_possible: dict[str, dict[int, str]] = {}
+  for way in dict.fromkeys((predict_by, *ways)):
+    if way == evaluation.GENERATE:
+      found = evaluation.predict_table(
+          prompt,
+          masks,
+          rows,
+          **experiment.predicting,
+          num_beams=experiment.config.num_beams,
+      )
+      texts[way] = dict(enumerate(found))
+      continue
+    why = {
+        id(split): candidates.why_not(way, split, experiment.vocabulary)
+        for split in rows.splits
+    }
+    reasons = [why[id(split)] for split in rows.splits]
+    not_possible[way] = {
+        row: reason for row, reason in enumerate(reasons) if reason
+    }
+    if way == predict_by:
+      for split in rows.splits:
+        candidates.check_possible(way, split, experiment.vocabulary)
+    kept = [row for row, reason in enumerate(reasons) if not reason]
+    scores[way] = _scores(experiment, rows, prompt, masks, way, kept)
+    texts[way] = {
+        row: candidates.best(rows.splits[row], found)
+        for row, found in scores[way].items()
+    }
+  return Answers(
+      predict_by=predict_by,
+      splits=rows.splits,
+      texts=texts,
+      scores=scores,
+      not_possible=not_possible,
+  )
+
+
+def _scores(
+    experiment: Experiment,
+    rows: TableRows,
+    prompt: np.ndarray | Array,
+    masks: PromptMasks,
+    way: str,
+    kept: Sequence[int],
+) -> dict[int, np.ndarray]:
+  """The candidates' scores of those rows that a way is possible for."""
+  if not kept:
+    return {}
+  index = np.array(kept, np.int64)
+  found = candidates.score_table(
+      np.asarray(prompt)[index],
+      masks_lib.take_rows(masks, index),
+      dataclasses.replace(
+          rows,
+          seeds=tuple(rows.seeds[row] for row in kept),
+          splits=tuple(rows.splits[row] for row in kept),
+      ),
+      way,
+      **experiment.predicting,
+  )
+  return dict(zip(kept, found, strict=True))
+
+
+def final_lines(
+    experiment: Experiment,
+    prompt: np.ndarray | Array,
+    masks: PromptMasks,
+    tasks: Sequence[str | None],
+) -> list[dict[str, Any]]:
+  """What a summary says of final rows beside their sizes.
+
+  Every way is measured on the split that counts in the end: test where there
+  is one, else validation.
+
+  Args:
+    experiment: what is loaded.
+    prompt: [R, P, H], unmasked.
+    masks: [R, P] and [R, P, K].
+    tasks: R tasks, as for `Experiment.rows`.
+
+  Returns:
+    For each row `test` (if configured) as `Experiment.evaluate` gives it, and
+    what docs/files.md has under `ways`, `not_possible`, `other_tasks` and
+    `metric_sizes`.
+  """
+  role = "test" if "test" in experiment.splits else "validation"
+  seeds = [experiment.config.seeds[0]] * len(tasks)
+  rows = experiment.rows(role, seeds, tasks)
+  found = answer(experiment, rows, prompt, masks)
+  lines: list[dict[str, Any]] = []
+  for row, split in enumerate(rows.splits):
+    result = found.result(row)
+    line: dict[str, Any] = {role: result} if role == "test" else {}
+    line["ways"] = {
+        found.predict_by: result,
+        **found.by_other_ways(row),
+    }
+    line["not_possible"] = found.reasons(row)
+    read = {role: split}
+    if role == "test":
+      read["validation"] = experiment.data.split(
+          "validation", seeds[row], tasks[row]
+      )
+    line["metric_sizes"] = {k: _sizes(v, result) for k, v in read.items()}
+    lines.append(line)
+  for name, split in experiment.others.items():
+    others = experiment.rows_of([split] * len(seeds), seeds)
+    shifted = answer(experiment, others, prompt, masks, ways=())
+    for row, line in enumerate(lines):
+      result = shifted.result(row)
+      line.setdefault("other_tasks", {})[name] = result
+      line["metric_sizes"][name] = _sizes(split, result)
+  return lines
+
+
+def _sizes(split: CachedSplit, metrics: Mapping[str, float]) -> dict[str, int]:
+  """Of how many those of the metrics are shares that are shares at all."""
+  sizes = split.metric_sizes()
+  return {name: sizes[name] for name in metrics if name in sizes}
+
+
+def majority_vote(predictions: Sequence[Sequence[str]]) -> list[str]:
+  """What most rows say of each example; ties go to the lowest row's answer.
+
+  Args:
+    predictions: for each row N texts.
+  """
+  voted = []
+  for texts in zip(*predictions, strict=True):
+    votes = collections.Counter(texts)
+    most = max(votes.values())
+    voted.append(next(text for text in texts if votes[text] == most))
+  return voted
+
+
+def with_counts(
+    metrics: Mapping[str, float], split: CachedSplit
+) -> dict[str, Any]:
+  """Metrics, and the shares among them as {"accuracy": "74/104"}."""
+  shares = counts.of_metrics(metrics, split.metric_sizes())
+  return {**metrics, **({"counts": shares} if shares else {})}

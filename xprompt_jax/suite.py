@@ -1,0 +1,69 @@
+"""Several tasks with one recipe: `TASK_FILES`, a folder and a result for each.
+
+Each task is a run of its own in WORKDIR/<name>/, so that a suite that was
+stopped goes on in the middle of a task. The frozen weights are loaded once.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+import json
+import pathlib
+
+from xprompt_jax import artifacts, commands, scoreboard
+from xprompt_jax.experiment import ExperimentConfig, SharedWeights
+from xprompt_jax.types import UserError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SuiteTask:
+  """One run of a suite.
+
+  Attributes:
+    config: the root config.
+    workdir: the task's folder.
+    gin_config: the operative config, as text.
+  """
+
+  config: ExperimentConfig
+  workdir: pathlib.Path
+  gin_config: str
+
+
+def train(tasks: Mapping[str, SuiteTask], workdir: pathlib.Path) -> None:
+  """Runs all stages of all tasks and prints one table at the end.
+
+  Args:
+    tasks: by name.
+    workdir: where the suite's result goes.
+
+  Raises:
+    UserError: tasks that failed, after the others ran.
+  """
+  weights = SharedWeights()
+  summaries, failed = {}, {}
+  for number, (name, task) in enumerate(tasks.items(), 1):
+    print(f"{name}: task {number} of {len(tasks)}", flush=True)
+    try:
+      summaries[name] = commands.train(
+          task.config, task.workdir, task.gin_config, weights
+      )
+    except UserError as e:
+      failed[name] = " ".join(str(e).split())
+      print(f"{name}: failed: {failed[name]}")
+    print(flush=True)
+  if summaries:
+    result = scoreboard.suite_result(summaries, failed)
+    _write(workdir / artifacts.RESULT, result)
+    scoreboard.print_suite(result)
+    print(f"{workdir / artifacts.RESULT}: these scores")
+  if failed:
+    reasons = "; ".join(f"{name}: {why}" for name, why in failed.items())
+    raise UserError(f"{len(failed)} of {len(tasks)} tasks failed: {reasons}")
+
+
+def _write(path: pathlib.Path, result: dict) -> None:
+  """Writes the result unless it is there: a finished suite stays untouched."""
+  # Through JSON, so that tuples and lists compare equal.
+  new = json.loads(json.dumps(result, allow_nan=False))
+  if not path.exists() or artifacts.read_json(path) != new:
+    artifacts.write_json(path, new)
