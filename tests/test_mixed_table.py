@@ -290,7 +290,8 @@ def test_an_exported_row_is_measured_on_its_own_task(by_task, tmp_path, capsys):
   )
   assert status == 0
   line = json.loads(capsys.readouterr().out)
-  assert (line["task"], line["seed"]) == ("mini_cb", 5)
+  (ticket,) = line["tickets"]
+  assert (ticket["task"], ticket["seed"]) == ("mini_cb", 5)
   summary = artifacts.read_json(by_task / artifacts.RESULT)
   row = summary["methods"][-1]["rows"][1]
   assert line["validation"]["before"] == row["validation"]
@@ -322,5 +323,12 @@ def test_one_prompt_for_a_mixture(tmp_path):
     of_cb = (found["mini_cb/mean_3class_f1"] + found["mini_cb/accuracy"]) / 2
     others = [found[f"{t}/accuracy"] for t in TASKS if t != "mini_cb"]
     assert found["score"] == pytest.approx((of_cb + sum(others)) / 4)
+    # Referents have no candidates, and three of four tasks no score.
+    assert list(row["ways"]["generate"]) == list(found)
+    assert list(row["ways"]["rank"]) == list(found)[:4]
+    assert row["not_possible"]["rank"] == (
+        "task mini_wsc, split test: found no candidates, expected a closed set"
+        " of answers"
+    )
   scored = artifacts.read_json(tmp_path / "score_token/result.json")
   assert scored["num_examples"] == 24

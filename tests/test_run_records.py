@@ -15,17 +15,13 @@ def record_of(experiment, folder):
   return str(path), run_records.read_record(str(path), prompt)
 
 
-<<<<<<< HEAD
-def test_a_run_records_what_stands_in_the_card(finished, monkeypatch):
-=======
 def stated(rows):
   """What a record has of a summary's rows: the results by PREDICT_BY."""
   apart = ("ways", "not_possible", "metric_sizes")
   return [{k: v for k, v in r.items() if k not in apart} for r in rows]
 
 
-def test_a_run_records_what_stands_in_the_card(finished):
->>>>>>> four
+def test_a_run_records_what_stands_in_the_card(finished, monkeypatch):
   experiment, summary = finished
   path, record = record_of(experiment, "rewind")
   xprompt = stated(summary["methods"][-1]["rows"])
@@ -66,14 +62,10 @@ def test_another_prompt_has_no_part_in_what_the_run_recorded(finished):
 def test_tuned_prompts_have_a_record_too(finished, monkeypatch):
   experiment, summary = finished
   _, record = record_of(experiment, "tune")
-<<<<<<< HEAD
-  assert list(record.rows) == summary["methods"][1]["rows"]
+  assert list(record.rows) == stated(summary["methods"][1]["rows"])
   monkeypatch.chdir(experiment.workdir / "tune" / "state")
   prompt = prompt_formats.read_prompt("..", 12)["prompt"]
   assert run_records.read_record("..", prompt) == record
-=======
-  assert list(record.rows) == stated(summary["methods"][1]["rows"])
->>>>>>> four
   # Tickets that did not win were never looked at on test.
   _, record = record_of(experiment, "search_token")
   assert len(record.rows) == 4

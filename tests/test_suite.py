@@ -1,12 +1,15 @@
 """A suite: one recipe, several tasks, one result; stopped and gone on with."""
 
+import dataclasses
 import json
 
 import pytest
 import rich.console
 
-from tests import command_line
+from tests import command_line, tiny_experiment
 from xprompt_jax import artifacts, scoreboard, trainer
+from xprompt_jax import suite as suite_lib
+from xprompt_jax.types import UserError
 from xprompt_jax.weights import loading
 
 SUITE = (
@@ -69,8 +72,9 @@ def test_each_task_has_a_folder_and_the_weights_are_read_once(suite):
 def test_the_result_names_tasks_methods_and_their_mean(suite):
   workdir, _ = suite
   result = artifacts.read_json(workdir / artifacts.RESULT)
-  assert list(result) == ["schema", "tasks", "failed", "average"]
+  assert list(result) == ["schema", "tasks", "failed", "average", "runs"]
   assert result["failed"] == {}
+  assert result["runs"] == ["mini_cb", "mini_rte"]
   assert list(result["tasks"]) == ["mini_cb", "mini_rte"]
   for name, task in result["tasks"].items():
     summary = artifacts.read_json(workdir / name / artifacts.RESULT)
@@ -164,9 +168,64 @@ def test_a_task_that_fails_is_named_after_the_others_ran(
       "t5x: 1 of 2 tasks failed: broken: MIXTURE_OR_TASK_NAME nothing:"
   )
   result = artifacts.read_json(workdir / artifacts.RESULT)
-  assert list(result["tasks"]) == ["mini_rte"]
+  # What an earlier command found stays.
+  assert list(result["tasks"]) == ["mini_cb", "mini_rte"]
   assert list(result["failed"]) == ["broken"]
   assert "Failed: broken." in printed.out
+  assert "From earlier commands: mini_cb." in printed.out
+
+
+def test_a_suite_and_a_single_run_keep_out_of_each_others_folders(
+    suite, capsys
+):
+  workdir, _ = suite
+  result = workdir / artifacts.RESULT
+  before = result.read_bytes()
+  single = (*SUITE, "--gin.TASK_FILES=()", f"--workdir={workdir}")
+  assert command_line.refused(capsys, "train", *single) == (
+      f"{result}: found the result of a suite, expected that of a single task,"
+      " or another --workdir"
+  )
+  task = workdir / "mini_rte"
+  line = command_line.refused(capsys, "train", *SUITE, f"--workdir={task}")
+  assert line == (
+      f"{task / 'result.json'}: found the result of a single task, expected a"
+      " suite's, or another --workdir"
+  )
+  assert result.read_bytes() == before
+
+
+def test_a_full_device_or_disk_ends_its_own_task_only(
+    monkeypatch, capsys, tmp_path
+):
+  done = []
+
+  def train(config, workdir, gin_config, weights):
+    done.append(workdir.name)
+    raise {
+        "a": RuntimeError("RESOURCE_EXHAUSTED: out of memory"),
+        "b": OSError(28, "No space left on device", "b/state"),
+        "c": UserError("c: found 1, expected 2"),
+    }[workdir.name]
+
+  monkeypatch.setattr(suite_lib.commands, "train", train)
+  config = tiny_experiment.make_experiment(tmp_path).config
+  task = suite_lib.SuiteTask(config=config, workdir=tmp_path, gin_config="")
+  tasks = {
+      name: dataclasses.replace(task, workdir=tmp_path / name) for name in "abc"
+  }
+  with pytest.raises(UserError) as refusal:
+    suite_lib.train(tasks, tmp_path)
+  assert done == ["a", "b", "c"]
+  line = str(refusal.value)
+  assert line.startswith("3 of 3 tasks failed: a: the device is out of memory")
+  assert "; b: b/state: No space left on device; c: c: found 1," in line
+  result = artifacts.read_json(tmp_path / artifacts.RESULT)
+  assert (list(result["failed"]), result["runs"]) == (["a", "b", "c"], [])
+  capsys.readouterr()
+  monkeypatch.setattr(suite_lib.commands, "train", lambda *_: 1 / 0)
+  with pytest.raises(ZeroDivisionError):
+    suite_lib.train(tasks, tmp_path)
 
 
 def _broken(folder):

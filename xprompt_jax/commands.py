@@ -4,6 +4,7 @@
 `search`, `evaluation` or `scoring`, and writes and prints results.
 """
 
+import dataclasses
 import json
 import pathlib
 from typing import Any
@@ -20,6 +21,7 @@ from xprompt_jax.experiment import (
     load_splits,
 )
 from xprompt_jax.mixtures import MixedSplit
+from xprompt_jax.types import UserError
 
 
 def _run_facts(experiment: Experiment) -> dict[str, Any]:
@@ -59,6 +61,7 @@ def train(
   Returns:
     The summary, as in `WORKDIR/result.json`.
   """
+  _check_no_suite(workdir)
   experiment = load_experiment(config, workdir, weights=weights)
   facts = _run_facts(experiment)
   finished = (workdir / artifacts.RESULT).exists()
@@ -76,18 +79,34 @@ def train(
   return summary
 
 
+def _check_no_suite(workdir: pathlib.Path) -> None:
+  path = workdir / artifacts.RESULT
+  if path.exists() and "runs" in artifacts.read_json(path):
+    raise UserError(
+        f"{path}: found the result of a suite, expected that of a single task,"
+        " or another --workdir"
+    )
+
+
 def score(
-    config: ExperimentConfig, workdir: pathlib.Path, prompt_file: str | None
+    config: ExperimentConfig,
+    workdir: pathlib.Path,
+    prompt_file: str | None,
+    weights: SharedWeights | None = None,
 ) -> None:
   """Writes the importance scores of a prompt, at its masks.
 
   The result is `WORKDIR/score/scores.safetensors`: token_scores [R, P] and
   piece_scores [R, P, K].
   """
+  # Nothing is evaluated.
+  config = dataclasses.replace(config, eval_tasks=())
   prompt, masks, path = stored_prompts.load_prompts(
       config, workdir, prompt_file
   )
-  experiment = load_experiment(config, workdir, roles=("train",))
+  experiment = load_experiment(
+      config, workdir, roles=("train",), weights=weights
+  )
   if prompt_file is None:
     stored_prompts.check_weights(workdir, experiment)
   stored_prompts.warn_of_other_weights(path, experiment)

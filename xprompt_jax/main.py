@@ -288,27 +288,11 @@ def main(argv: Sequence[str] | None = None) -> int:
   arguments, bindings = flags.parse_arguments(
       sys.argv[1:] if argv is None else argv
   )
-  from xprompt_jax.types import UserError
+  from xprompt_jax.types import mendable
 
   try:
     _run(arguments, bindings)
     sys.stdout.flush()
-  except UserError as e:
-    # A config refused its fields while gin built it.
-    message = str(e).partition("\n  In call to configurable")[0]
-    print(f"t5x: {one_line(message)}", file=sys.stderr)
-    return 2
-  except RuntimeError as e:
-    # JAX's own error type is a RuntimeError, and importing JAX is slow.
-    if "RESOURCE_EXHAUSTED" not in str(e):
-      raise
-    print(
-        "t5x: the device is out of memory, expected less at once: ROWS_PER_CHUNK,"
-        " ExperimentConfig.eval_batch_size or score_batch_size smaller, or"
-        " T5Config.remat = True; finished stages are kept",
-        file=sys.stderr,
-    )
-    return 2
   except KeyboardInterrupt:
     goes_on = arguments.command == "train"
     hint = "; the same command goes on from here" if goes_on else ""
@@ -317,10 +301,13 @@ def main(argv: Sequence[str] | None = None) -> int:
   except BrokenPipeError:
     # The reader of a pipe went away.
     _discard_output()
-  except OSError as e:
-    _discard_output()
-    name = e.filename or "standard output"
-    print(f"t5x: {name}: {e.strerror or one_line(e)}", file=sys.stderr)
+  except Exception as e:
+    message = mendable(e)
+    if message is None:
+      raise
+    if isinstance(e, OSError):
+      _discard_output()
+    print(f"t5x: {message}", file=sys.stderr)
     return 2
   return 0
 

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 import dataclasses
 import json
 import pathlib
+from typing import Any
 
 from xprompt_jax import artifacts, commands, scoreboard
 from xprompt_jax.experiment import ExperimentConfig, SharedWeights
-from xprompt_jax.types import UserError
+from xprompt_jax.types import UserError, mendable
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,13 +33,17 @@ class SuiteTask:
 def train(tasks: Mapping[str, SuiteTask], workdir: pathlib.Path) -> None:
   """Runs all stages of all tasks and prints one table at the end.
 
+  Tasks that an earlier command ran in WORKDIR stay in its result.
+
   Args:
     tasks: by name.
     workdir: where the suite's result goes.
 
   Raises:
-    UserError: tasks that failed, after the others ran.
+    UserError: WORKDIR is that of a single task; or tasks that failed, after
+      the others ran.
   """
+  earlier = _earlier(workdir)
   weights = SharedWeights()
   summaries, failed = {}, {}
   for number, (name, task) in enumerate(tasks.items(), 1):
@@ -47,18 +52,42 @@ def train(tasks: Mapping[str, SuiteTask], workdir: pathlib.Path) -> None:
       summaries[name] = commands.train(
           task.config, task.workdir, task.gin_config, weights
       )
-    except UserError as e:
-      failed[name] = " ".join(str(e).split())
-      print(f"{name}: failed: {failed[name]}")
+    except BrokenPipeError:
+      raise
+    except Exception as e:
+      reason = mendable(e)
+      if reason is None:
+        raise
+      failed[name] = reason
+      print(f"{name}: failed: {reason}")
     print(flush=True)
+  kept = {k: v for k, v in earlier.items() if k not in tasks}
+  summaries = {**kept, **summaries}
+  result = scoreboard.suite_result(summaries, failed)
+  _write(workdir / artifacts.RESULT, {**result, "runs": list(summaries)})
   if summaries:
-    result = scoreboard.suite_result(summaries, failed)
-    _write(workdir / artifacts.RESULT, result)
     scoreboard.print_suite(result)
-    print(f"{workdir / artifacts.RESULT}: these scores")
+    if kept:
+      print(f"From earlier commands: {', '.join(kept)}.")
+  print(f"{workdir / artifacts.RESULT}: these scores")
   if failed:
     reasons = "; ".join(f"{name}: {why}" for name, why in failed.items())
     raise UserError(f"{len(failed)} of {len(tasks)} tasks failed: {reasons}")
+
+
+def _earlier(workdir: pathlib.Path) -> dict[str, dict[str, Any]]:
+  """Summaries of the tasks that a suite has finished in WORKDIR, by name."""
+  path = workdir / artifacts.RESULT
+  if not path.exists():
+    return {}
+  names = artifacts.read_json(path).get("runs")
+  if not isinstance(names, list):
+    raise UserError(
+        f"{path}: found the result of a single task, expected a suite's, or"
+        " another --workdir"
+    )
+  results = {name: workdir / str(name) / artifacts.RESULT for name in names}
+  return {n: artifacts.read_json(p) for n, p in results.items() if p.exists()}
 
 
 def _write(path: pathlib.Path, result: dict) -> None:

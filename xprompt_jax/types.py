@@ -29,6 +29,29 @@ class UserError(Exception):
   """
 
 
+def mendable(error: Exception) -> str | None:
+  """The one line for what the user can mend, or None for a bug.
+
+  That is a `UserError`, a device that is out of memory, or what the operating
+  system refused.
+  """
+  if isinstance(error, UserError):
+    # A config refused its fields while gin built it.
+    text = str(error).partition("\n  In call to configurable")[0]
+  elif isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" in str(error):
+    text = (
+        "the device is out of memory, expected less at once: ROWS_PER_CHUNK,"
+        " ExperimentConfig.eval_batch_size or score_batch_size smaller, or"
+        " T5Config.remat = True; finished stages are kept"
+    )
+  elif isinstance(error, OSError):
+    name = error.filename or "standard output"
+    text = f"{name}: {error.strerror or error}"
+  else:
+    return None
+  return " ".join(text.split())
+
+
 @struct.dataclass
 class PromptMasks:
   """Which prompt tokens and which of their pieces are kept: 1 keep, 0 pruned.
