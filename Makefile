@@ -9,6 +9,9 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 TORCH_INSTALLED := .venv/.torch_installed
+# Without what it asks for: nightly builds of seqio and TFDS would overwrite the
+# pinned ones.
+T5 := t5==0.9.4
 SOURCES := xprompt_jax tests pretrain docs benchmarks
 # Tests of one file share what its fixtures compute, so they stay together.
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
@@ -16,8 +19,8 @@ PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
 help:
 	@echo "make demo    tune, score, prune, rewind and search on a bundled task"
 	@echo "make test    check format, lint, types and layers, then run the tests"
-	@echo "make test-interop  install PyTorch, transformers and peft as well,"
-	@echo "                   and compare with them"
+	@echo "make test-interop  install PyTorch, transformers, peft and t5 as"
+	@echo "                   well, and compare with them"
 	@echo "make lint    the checks alone"
 	@echo "make format  rewrite the sources in the project's format"
 	@echo "make clean   remove .venv and caches, keep runs/"
@@ -33,6 +36,7 @@ $(INSTALLED): requirements.txt pyproject.toml
 $(TORCH_INSTALLED): $(INSTALLED) requirements-torch.txt
 	$(BIN)/python -m pip install --quiet -r requirements.txt \
 	  -r requirements-torch.txt
+	$(BIN)/python -m pip install --quiet --no-deps $(T5)
 	@touch $@
 
 demo: $(INSTALLED)

@@ -33,7 +33,7 @@ def write(monkeypatch, tmp_path, task, found, predictions):
       submission,
       "FORMATS",
       {
-          name: dataclasses.replace(known, count=len(found))
+          name: dataclasses.replace(known, count=len(found), passages=None)
           for name, known in submission.FORMATS.items()
       },
   )
@@ -140,61 +140,85 @@ def test_labels(monkeypatch, tmp_path, task, predictions, file, lines):
 
 
 def test_multirc_is_nested(monkeypatch, tmp_path):
-  found = examples((1, 5, 9), (0, 2, 3), (0, 2, 4), (0, 4, 8))
+  found = examples((1, 2, 3), (0, 0, 0), (0, 0, 1), (0, 1, 2))
   predictions = [{"group": 0, "value": value} for value in (1, 0, 1, -1)]
   written, lines = write(monkeypatch, tmp_path, "multirc", found, predictions)
   assert written.path.name == "MultiRC.jsonl"
   assert lines == [
-      '{"idx": 0, "passage": {"questions": [{"idx": 2, "answers": [{"idx": 3,'
-      ' "label": 0}, {"idx": 4, "label": 1}]}, {"idx": 4, "answers": [{"idx":'
-      ' 8, "label": 0}]}]}}',
-      '{"idx": 1, "passage": {"questions": [{"idx": 5, "answers": [{"idx": 9,'
+      '{"idx": 0, "passage": {"questions": [{"idx": 0, "answers": [{"idx": 0,'
+      ' "label": 0}, {"idx": 1, "label": 1}]}, {"idx": 1, "answers": [{"idx":'
+      ' 2, "label": 0}]}]}}',
+      '{"idx": 1, "passage": {"questions": [{"idx": 2, "answers": [{"idx": 3,'
       ' "label": 1}]}]}}',
   ]
 
 
 def test_record_has_texts(monkeypatch, tmp_path):
-  found = examples((0, 3), (0, 4))
+  found = examples((0, 1), (0, 0))
   _, lines = write(monkeypatch, tmp_path, "record", found, ["Bonn", ""])
-  assert lines == ['{"idx": 3, "label": "Bonn"}', '{"idx": 4, "label": ""}']
+  assert lines == ['{"idx": 0, "label": ""}', '{"idx": 1, "label": "Bonn"}']
 
 
 @pytest.mark.parametrize(
     ("ids", "message"),
     [
-        (range(145), "found 145 ids in 145 predictions, expected each of the"),
-        ([0, *range(145)], "found 145 ids in 146 predictions, .* 146 rows"),
-        (range(147), "found 147 ids in 147 predictions"),
+        (range(145), "found 145 ids in 145 examples, expected each of the"),
+        ([0, *range(145)], "found 145 ids in 146 examples, .* 146 rows"),
+        (range(147), "found 147 ids in 147 examples"),
+        (range(1, 147), "found idx 1 in the place of 0, expected the official"),
+        (range(145, -1, -1), None),
+        (
+            [*range(145), 1000],
+            "found idx 1000 in the place of 145, .* 0 to 145",
+        ),
     ],
 )
-def test_another_number_of_rows_is_refused(tmp_path, ids, message):
+def test_other_rows_are_refused(tmp_path, ids, message):
   found = examples(*((number,) for number in ids))
+  if message is None:
+    submission.check_split("wsc", found)
+    return
   with pytest.raises(UserError, match=f"^task wsc: {message}") as error:
+    submission.check_split("wsc", found)
+  assert "\n" not in str(error.value)
+  with pytest.raises(UserError, match=f"^task wsc: {message}"):
     submission.write_submission(
         task="wsc",
         examples=found,
         predictions=[0] * len(found),
         folder=tmp_path / "to",
     )
-  assert "\n" not in str(error.value)
   assert not (tmp_path / "to").exists()
+
+
+def test_multirc_has_its_passages():
+  found = examples(*((0, 0, number) for number in range(9_693)))
+  with pytest.raises(
+      UserError,
+      match="^task multirc: found 1 passages, expected the 166 of the official",
+  ):
+    submission.check_split("multirc", found)
 
 
 @pytest.mark.parametrize("task", ["mini_rte", "boolq_fewglue", "wsc_v102"])
 def test_other_tasks_are_refused(tmp_path, task):
-  with pytest.raises(
-      UserError,
-      match=f"^task {task}: has no file on SuperGLUE's leaderboard, expected"
-      " one of boolq, cb, copa, ",
-  ):
+  message = (
+      f"^task {task}: has no file on SuperGLUE's leaderboard, expected one"
+  )
+  with pytest.raises(UserError, match=f"{message} of boolq, cb, copa, "):
+    submission.check_split(task, [])
+  with pytest.raises(UserError, match=message):
     submission.write_submission(
         task=task, examples=[], predictions=[], folder=tmp_path
     )
 
 
 def test_the_counts_are_those_of_the_test_splits():
-  assert {name: known.count for name, known in submission.FORMATS.items()} == {
-      name: schema.splits["test"].rows
+  assert {
+      name: (known.count, known.passages)
+      for name, known in submission.FORMATS.items()
+  } == {
+      name: (schema.splits["test"].rows, schema.splits["test"].passages)
       for name, schema in schemas.SCHEMAS.items()
   }
 

@@ -1,6 +1,6 @@
 """Texts, ids, answers and metrics are those of T5's own package, on real rows.
 
-Needs `pip install --no-deps t5` and what it imports. Rows go through T5's
+`make test-interop` installs `t5`. Rows go through T5's
 preprocessors and, beside them, through the tasks registered here under T5's
 names; random answers go through both sides' postprocessors and metrics.
 """
@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
         importlib.util.find_spec("t5") is None,
-        reason="needs t5: pip install --no-deps t5",
+        reason="needs t5: make test-interop",
     ),
 ]
 LENGTHS = {"inputs": 512, "targets": 62}

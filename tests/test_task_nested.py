@@ -142,15 +142,42 @@ def test_copa_and_wic():
 
 
 def test_rows_of_the_test_splits_have_no_labels():
-  path = ("passage", "questions", 1, "answers", 0, "label")
-  found = check("multirc", changed(MULTIRC, path, ...), labelled=False)
-  assert [row["label"] for row in found] == [1, 0, -1]
+  partly = changed(
+      MULTIRC, ("passage", "questions", 1, "answers", 0, "label"), ...
+  )
   with pytest.raises(UserError, match="^line 1: lacks the field 'label'$"):
-    check("multirc", changed(MULTIRC, path, ...))
-  unanswered = changed(RECORD, ("qas", 0, "answers"), ...)
-  assert check("record", unanswered, labelled=False)[0]["answers"] == []
+    check("multirc", partly)
+  with pytest.raises(
+      UserError,
+      match="^line 1: label is 1, expected none in a split without labels$",
+  ):
+    check("multirc", partly, labelled=False)
+  path = ("passage", "questions", 0, "answers")
+  unlabelled = changed(partly, path, [{"text": "Ann", "idx": 30}])
+  found = check("multirc", unlabelled, labelled=False)
+  assert [row["label"] for row in found] == [-1, -1]
+
+
+def test_queries_of_the_test_split_have_no_answers():
+  partly = changed(RECORD, ("qas", 0, "answers"), ...)
   with pytest.raises(UserError, match="^line 1: lacks the field 'answers'$"):
-    check("record", unanswered)
+    check("record", partly)
+  with pytest.raises(
+      UserError,
+      match=r'^line 1: answers is \[{"text": "Rome"}\], expected none in a split',
+  ):
+    check("record", partly, labelled=False)
+  unanswered = changed(partly, ("qas", 1, "answers"), ...)
+  found = check("record", unanswered, labelled=False)
+  assert [row["answers"] for row in found] == [[], []]
+
+
+def test_entities_are_cut_as_tfds_cuts_them():
+  entities = [{"start": 30, "end": 99}, {"start": 4, "end": 3}]
+  row = changed(RECORD, ("passage", "entities"), entities)
+  assert check("record", row)[0]["entities"] == ["", "e won"]
+  none = changed(RECORD, ("passage", "entities"), [])
+  assert check("record", none)[0]["entities"] == []
 
 
 def test_axb_writes_its_numbers_as_text():
@@ -164,8 +191,11 @@ def test_axb_writes_its_numbers_as_text():
   flat = {k: v for k, v in row.items() if k != "logic"}
   assert check("axb", row) == [flat | {"idx": 0, "label": 1}]
   assert check("axb", row | {"idx": 0}) == check("axb", row)
-  with pytest.raises(UserError, match="idx is 'a', expected an integer"):
-    check("axb", row | {"idx": "a"})
+  for text in ("a", "1" * 5000):
+    with pytest.raises(UserError, match="^line 1: idx is '[a1]+.*an integer$"):
+      check("axb", row | {"idx": text})
+  with pytest.raises(UserError, match="idx is 9999999999, expected at most"):
+    check("axb", row | {"idx": "9999999999"})
 
 
 @pytest.mark.parametrize(
@@ -212,9 +242,14 @@ def test_axb_writes_its_numbers_as_text():
         ),
         (
             "record",
-            changed(RECORD, ("passage", "entities", 0, "end"), 99),
-            "an entity stands at 27 to 99, expected a place in a text of 35"
-            " letters",
+            changed(RECORD, ("passage", "entities", 0, "end"), "30"),
+            "end is '30', expected an integer",
+        ),
+        ("copa", COPA | {"idx": -1}, "idx is -1, expected an integer >= 0"),
+        (
+            "record",
+            changed(RECORD, ("qas", 0, "idx"), 2**31),
+            "idx is 2147483648, expected at most 2147483647",
         ),
         (
             "record",

@@ -109,6 +109,65 @@ def test_other_rows_are_refused(cb, lines, change, message):
   assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("names", "ids", "found"),
+    [
+        (["idx"], [(0,), (1,), (2,)], None),
+        (["idx"], [(1,), (2,), (3,)], "idx 1 in the place of 0"),
+        (["idx"], [(0,), (3,), (1,)], "idx 3 in the place of 2"),
+        (["passage", "query"], [(0, 1), (1, 0), (1, 2)], None),
+        (["passage", "query"], [(0, 0), (1, 1), (1, 3)], "idx 1-3 .* 2"),
+        (["passage", "query"], [(0, 0), (2, 1), (2, 2)], "idx 2 .* 1"),
+        (["passage", "query"], [(0, 0), (1, 0), (1, 1)], "idx 1-0 .* 1"),
+        (
+            ["paragraph", "question", "answer"],
+            [(0, 0, 0), (0, 0, 1), (1, 1, 2)],
+            None,
+        ),
+        (
+            ["paragraph", "question", "answer"],
+            [(0, 0, 0), (0, 0, 1), (1, 0, 2)],
+            "idx 1-0 in the place of 1",
+        ),
+        (
+            ["paragraph", "question", "answer"],
+            [(0, 0, 0), (0, 1, 1), (1, 2, 0)],
+            "idx 1-2-0 in the place of 1",
+        ),
+    ],
+)
+def test_official_ids_count_from_0(names, ids, found):
+  """Few-shot rows, chosen from another split, keep theirs."""
+  split = schemas.Split(file="val.jsonl", rows=3)
+  name = "{}" if names == ["idx"] else "idx/{}"
+  of_file = [
+      {name.format(n): part for n, part in zip(names, number, strict=True)}
+      for number in ids
+  ]
+  chosen = dataclasses.replace(split, chosen=True)
+  assert rows.check_split(of_file, chosen, "file")
+  if found is None:
+    assert len(rows.check_split(of_file, split, "file")) == 3
+    return
+  with pytest.raises(UserError, match=f"^file: found {found}, expected") as e:
+    rows.check_split(of_file, split, "file")
+  assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("variable", ["SUPER_GLUE_DIR", "FEWGLUE_DIR"])
+def test_a_folder_of_no_user_is_refused(monkeypatch, variable):
+  monkeypatch.setenv(variable, "~no such user/data")
+  source = {
+      "SUPER_GLUE_DIR": official.super_glue_source,
+      "FEWGLUE_DIR": official.fewglue_source,
+  }[variable](CB)
+  with pytest.raises(
+      UserError,
+      match=r"^~no such user/data/CB/train\.jsonl: cannot be read \(No such",
+  ):
+    source.get_dataset("train")
+
+
 @pytest.mark.parametrize(("task", "split"), PRESENT)
 def test_the_real_splits(monkeypatch, task, split):
   schema = schemas.SCHEMAS[task]

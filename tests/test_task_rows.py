@@ -92,9 +92,12 @@ def test_spans_are_repaired_as_tfds_does(read, changes, repaired):
   assert read(wsc(**changes), WSC)[0]["span1_text"] == repaired
 
 
-def test_test_rows_may_lack_their_label(read):
+def test_rows_of_a_test_split_have_no_label(read):
   unlabelled = {k: v for k, v in ROW.items() if k != "label"}
   assert read(lines(unlabelled), labelled=False) == [FLAT | {"label": -1}]
+  for label in ("entailment", None):
+    with pytest.raises(UserError, match="expected none in a split without"):
+      read(lines(ROW | {"label": label}), labelled=False)
   with pytest.raises(UserError, match="line 1: lacks the field 'label'"):
     read(lines(unlabelled))
 
@@ -116,12 +119,23 @@ def test_test_rows_may_lack_their_label(read):
         ),
         (lines(ROW | {"label": 1}), "label is 1, expected one of"),
         (lines(ROW | {"label": [1]}), r"label is \[1\], expected one of"),
+        (lines(ROW | {"idx": 2**31}), "idx is 2147483648, expected at most"),
+        (lines(ROW | {"idx": -1}), "idx is -1, expected an integer >= 0"),
+        (b"[" * 10**5 + b"\n", "is not JSON in UTF-8"),
         (lines(ROW), r"idx 0 was seen before \(.*val\.jsonl, line 1\)"),
     ],
 )
 def test_a_bad_line_is_named(read, content, message):
   with pytest.raises(UserError, match=rf"val\.jsonl, line 2: {message}"):
     read(lines(ROW) + content)
+
+
+def test_no_depth_is_too_deep_for_a_message(read):
+  """There are depths that Python still reads and no longer writes."""
+  for depth in range(700, 1000):
+    label = b"[" * depth + b"]" * depth
+    with pytest.raises(UserError, match=r"label is .* expected|is not JSON"):
+      read(lines(ROW).replace(b'"entailment"', label))
 
 
 @pytest.mark.parametrize(

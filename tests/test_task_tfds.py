@@ -119,6 +119,8 @@ def test_nested_ids_through_tfds(monkeypatch, tmp_path, task):
         split,
         rows=len(found),
         passages=None,
+        labelled=True,
+        chosen=True,
         # Other content is refused by it, so TFDS's rows must be the same.
         sha256=rows.rows_sha256(sorted(found, key=rows.row_id)),
     )

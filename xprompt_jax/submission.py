@@ -18,23 +18,29 @@ from xprompt_jax.types import UserError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Submission:
-  """One file: where, how many predictions, how many of them were malformed."""
+  """One file: where, how many predictions, how many of them were malformed.
+
+  `replacement` is the label that stands in the place of those.
+  """
 
   path: pathlib.Path
   num_predictions: int
   num_malformed: int
+  replacement: str | int | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Format:
   """The file of a task: its name, how many predictions, a class's label.
 
+  `passages` is how many of them the predictions are on, where rows nest.
   The leaderboard knows labels alone, so a malformed prediction is written as
   `malformed`: a class that claims nothing. ReCoRD has texts and no labels.
   """
 
   file: str
   count: int
+  passages: int | None = None
   labels: tuple[str | int, ...] = ()
   malformed: int = 0
 
@@ -52,8 +58,10 @@ FORMATS = {
         malformed=2,
     ),
     "copa": _Format(file="COPA.jsonl", count=500, labels=(0, 1)),
-    "multirc": _Format(file="MultiRC.jsonl", count=9_693, labels=(0, 1)),
-    "record": _Format(file="ReCoRD.jsonl", count=10_000),
+    "multirc": _Format(
+        file="MultiRC.jsonl", count=9_693, passages=166, labels=(0, 1)
+    ),
+    "record": _Format(file="ReCoRD.jsonl", count=10_000, passages=7_484),
     "rte": _Format(
         file="RTE.jsonl", count=3_000, labels=_ENTAILMENT, malformed=1
     ),
@@ -85,6 +93,65 @@ def check_task(task: str) -> None:
     )
 
 
+def check_split(
+    task: str, examples: Sequence[Mapping[str, Any]]
+) -> list[tuple[int, ...]]:
+  """Refuses what the leaderboard does not take, whatever is predicted.
+
+  Args:
+    task: as for `write_submission`.
+    examples: likewise.
+
+  Returns:
+    The official numbers of the rows.
+
+  Raises:
+    UserError: the task has no file on the leaderboard, or the examples are not
+      the whole test split, each row once, under its official number.
+  """
+  check_task(task)
+  expected = FORMATS[_T5_NAMES.get(task, task)]
+  ids = [_row_id(example) for example in examples]
+  if len(ids) != expected.count or len(set(ids)) != len(ids):
+    raise UserError(
+        f"task {task}: found {len(set(ids)):,} ids in {len(ids):,} examples,"
+        f" expected each of the {expected.count:,} rows of the official test"
+        " split once"
+    )
+  passages = len({number[0] for number in ids})
+  if expected.passages not in (None, passages):
+    raise UserError(
+        f"task {task}: found {passages:,} passages, expected the"
+        f" {expected.passages:,} of the official test split"
+    )
+  check_numbers(ids, f"task {task}")
+  return ids
+
+
+def check_numbers(ids: Sequence[tuple[int, ...]], where: str) -> None:
+  """Refuses ids that are not the official ones, which count from 0.
+
+  Nested ones run through the whole split: each passage, question and answer has
+  a number of its own.
+
+  Args:
+    ids: of a split's rows, from the outermost number to the row's own.
+    where: what holds them, for the message.
+
+  Raises:
+    UserError: names the first id that does not follow the one before.
+  """
+  for depth in range(1, len(ids[0]) + 1 if ids else 0):
+    parts = {number[:depth] for number in ids}
+    for expected, part in enumerate(sorted(parts, key=lambda p: p[::-1])):
+      if part[-1] != expected:
+        raise UserError(
+            f"{where}: found idx {'-'.join(map(str, part))} in the place of"
+            f" {expected}, expected the official rows, whose numbers run from 0"
+            f" to {len(parts) - 1}"
+        )
+
+
 def write_submission(
     *,
     task: str,
@@ -106,26 +173,19 @@ def write_submission(
     UserError: the task has no file on the leaderboard, or the examples are not
       the whole test split, each row once.
   """
-  check_task(task)
+  ids = check_split(task, examples)
   name = _T5_NAMES.get(task, task)
   expected = FORMATS[name]
   if len(predictions) != len(examples):
     raise ValueError(
         f"{len(predictions)} predictions, {len(examples)} examples"
     )
-  ids = [_row_id(example) for example in examples]
-  if len(ids) != expected.count or len(set(ids)) != len(ids):
-    raise UserError(
-        f"task {task}: found {len(set(ids)):,} ids in {len(ids):,} predictions,"
-        f" expected each of the {expected.count:,} rows of the official test"
-        " split once"
-    )
   values = [p["value"] if isinstance(p, Mapping) else p for p in predictions]
   labels = {
       number: _label(expected, value)
       for number, value in zip(ids, values, strict=True)
   }
-  path = pathlib.Path(folder).expanduser() / expected.file
+  path = pathlib.Path(os.path.expanduser(folder)) / expected.file
   path.parent.mkdir(parents=True, exist_ok=True)
   artifacts.write_json_lines(
       path, _passages(labels) if name == "multirc" else _lines(labels)
@@ -134,6 +194,9 @@ def write_submission(
       path=path,
       num_predictions=len(values),
       num_malformed=sum(value == -1 for value in values),
+      replacement=expected.labels[expected.malformed]
+      if expected.labels
+      else None,
   )
 
 

@@ -1,5 +1,7 @@
-"""Metrics of the tasks in plain numpy, T5's names and scale: 0 to 100.
+"""Metrics of the tasks in plain numpy, on T5's scale: 0 to 100.
 
+Names are T5's, but f1a and em (MultiRC) are SuperGLUE's: f1 and exact_match
+there. Of AX-b and AX-g T5 measures nothing; theirs are SuperGLUE's.
 The token cache names these functions; evaluation imports them on machines that
 have no TensorFlow. A malformed prediction, -1 where a class is asked for, is
 wrong in each of them. Targets and predictions of MultiRC and AX-g are mappings

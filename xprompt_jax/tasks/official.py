@@ -97,15 +97,20 @@ def _few_shot_file(schema: Schema, split: Split) -> pathlib.Path:
         f"{FEWGLUE_DIR}: is not set, expected the folder that holds FewGLUE's"
         f" {schema.folder}/{split.file}"
     )
-  return pathlib.Path(folder).expanduser() / schema.folder / split.file
+  return _expanded(folder) / schema.folder / split.file
 
 
 def _official_files(schema: Schema, split: str) -> list[pathlib.Path]:
   folder = os.environ.get(SUPER_GLUE_DIR)
   if not folder:
     return []
-  path = pathlib.Path(folder).expanduser()
-  return [path / schema.folder / schema.splits[split].file]
+  return [_expanded(folder) / schema.folder / schema.splits[split].file]
+
+
+def _expanded(folder: str) -> pathlib.Path:
+  # pathlib's own raises where there is no such user; a path that cannot be
+  # read is refused with the file's name.
+  return pathlib.Path(os.path.expanduser(folder))
 
 
 def _read_official(schema: Schema, split: str) -> list[Row]:

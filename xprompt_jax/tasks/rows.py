@@ -9,17 +9,20 @@ nested ids as `idx/question`, and for WSC the spans repaired as in TFDS's
 `preprocessors.py` makes text of them.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 import hashlib
 import json
 import os
 import pathlib
 from typing import Any
 
+from xprompt_jax import submission
 from xprompt_jax.tasks.schemas import Schema, Split
 from xprompt_jax.types import UserError
 
 UNLABELLED = -1
+# Numbers are int32, as TFDS's.
+_LARGEST = 2**31 - 1
 
 # Subjects with other words between them: no substring of the text names them,
 # and TFDS leaves them as they are.
@@ -36,7 +39,7 @@ def read_jsonl(
   Args:
     path: the file; UTF-8, with or without a byte order mark, any line ends.
     schema: what its rows hold.
-    labelled: whether a row without a label is an error.
+    labelled: whether every row must have a label; otherwise none may.
 
   Returns:
     The rows in the order of the file.
@@ -70,11 +73,12 @@ def check_rows(
   Args:
     rows: where each row stands (file and line), and the row.
     schema: what the rows hold.
-    labelled: whether a row without a label is an error.
+    labelled: whether every row must have a label; otherwise none may.
 
   Raises:
     UserError: a row lacks a field or holds another type, its label is not in
-      the set, its spans do not fit its text, or its idx occurred before.
+      the set or is one where the split has none, its spans do not fit its
+      text, or its idx is no int32 >= 0 or occurred before.
   """
   first_seen: dict[tuple[int, ...], str] = {}
   checked = []
@@ -104,7 +108,7 @@ def check_split(found: list[Row], split: Split, where: str) -> list[Row]:
     where: what was read, for the message.
 
   Raises:
-    UserError: another number of rows, or other content.
+    UserError: another number of rows, other ids, or other content.
   """
   passages = len({row_id(row)[0] for row in found})
   for unit, number, expected in (
@@ -117,6 +121,8 @@ def check_split(found: list[Row], split: Split, where: str) -> list[Row]:
           " another data set is a task of its own"
       )
   ordered = sorted(found, key=row_id)
+  if not split.chosen:
+    submission.check_numbers([row_id(row) for row in ordered], where)
   if split.sha256 and (digest := rows_sha256(ordered)) != split.sha256:
     raise UserError(
         f"{where}: its rows have sha256 {digest[:12]}, expected the official"
@@ -145,7 +151,7 @@ def row_id(row: Mapping[str, Any]) -> tuple[int, ...]:
 def _parse(line: bytes, where: str) -> Any:
   try:
     return json.loads(line.decode("utf-8"))
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:
     raise UserError(
         f"{where}: is not JSON in UTF-8 ({error}), expected one object a line"
     ) from error
@@ -169,7 +175,7 @@ def _flatten(
         checked[f"{span}_text"] = _text(target, f"{span}_text", where)
         checked[f"{span}_index"] = _field(target, f"{span}_index", int, where)
       _repair_spans(checked, where)
-    checked["idx"] = _idx(row, schema, where)
+    checked["idx"] = _idx(_unquoted(row) if schema.idx_is_text else row, where)
     checked["label"] = _label(row, schema, where, labelled)
     yield checked
 
@@ -180,10 +186,10 @@ def _answers(
   """Yields one row for each answer to each question on a passage."""
   passage = _field(row, "passage", Mapping, where)
   paragraph = _text(passage, "text", where)
-  number = _field(row, "idx", int, where)
+  number = _idx(row, where)
   for question in _objects(passage, "questions", where):
     text = _text(question, "question", where)
-    place = _field(question, "idx", int, where)
+    place = _idx(question, where)
     for answer in _objects(question, "answers", where):
       yield {
           "question": text,
@@ -191,7 +197,7 @@ def _answers(
           "paragraph": paragraph,
           "idx/paragraph": number,
           "idx/question": place,
-          "idx/answer": _field(answer, "idx", int, where),
+          "idx/answer": _idx(answer, where),
           "label": _label(answer, schema, where, labelled),
       }
 
@@ -201,41 +207,41 @@ def _queries(row: Mapping, where: str, labelled: bool) -> Iterator[Row]:
   passage = _field(row, "passage", Mapping, where)
   text = _text(passage, "text", where)
   entities = set()
-  for entity in _objects(passage, "entities", where):
+  for entity in _objects(passage, "entities", where, least=0):
     start = _field(entity, "start", int, where)
     end = _field(entity, "end", int, where)
-    # The end is the place of the last letter.
-    if not 0 <= start <= end < len(text):
-      raise UserError(
-          f"{where}: an entity stands at {start} to {end}, expected a place in"
-          f" a text of {len(text)} letters"
-      )
+    # The end is the place of the last letter. As TFDS: whatever stands there.
     entities.add(text[start : end + 1])
-  number = _field(row, "idx", int, where)
+  number = _idx(row, where)
   for query in _objects(row, "qas", where):
     answers = set()
-    if labelled or "answers" in query:
+    if labelled:
       answers = {
           _text(answer, "text", where)
           for answer in _objects(query, "answers", where)
       }
+    elif "answers" in query:
+      raise UserError(
+          f"{where}: answers is {_shown(query['answers'])}, expected none in a"
+          " split without labels"
+      )
     yield {
         "query": _text(query, "query", where),
         "passage": text,
         "entities": sorted(entities),
         "answers": sorted(answers),
         "idx/passage": number,
-        "idx/query": _field(query, "idx", int, where),
+        "idx/query": _idx(query, where),
     }
 
 
-def _objects(row: Mapping, name: str, where: str) -> list[Mapping]:
-  """Returns a list of objects that is not empty."""
+def _objects(
+    row: Mapping, name: str, where: str, *, least: int = 1
+) -> list[Mapping]:
+  """Returns a list of objects, as many or more."""
   found = _field(row, name, list, where)
-  if not found or not all(isinstance(part, Mapping) for part in found):
-    raise UserError(
-        f"{where}: {name} is {json.dumps(found)[:40]}, expected objects"
-    )
+  if len(found) < least or not all(isinstance(part, Mapping) for part in found):
+    raise UserError(f"{where}: {name} is {_shown(found)}, expected objects")
   return found
 
 
@@ -246,17 +252,39 @@ def _field(row: Mapping, name: str, kind: type, where: str) -> Any:
   if not isinstance(value, kind) or isinstance(value, bool):
     expected = {str: "text", int: "an integer", list: "a list"}
     raise UserError(
-        f"{where}: {name} is {value!r}, expected"
+        f"{where}: {name} is {_shown(value, repr)}, expected"
         f" {expected.get(kind, 'an object')}"
+    )
+  if isinstance(value, int) and not -_LARGEST <= value <= _LARGEST:
+    raise UserError(
+        f"{where}: {name} is {_shown(value, repr)}, expected at most"
+        f" {_LARGEST}"
     )
   return value
 
 
-def _idx(row: Mapping, schema: Schema, where: str) -> int:
+def _shown(value: Any, write: Callable[[Any], str] = json.dumps) -> str:
+  """Returns the beginning of a value as a message shows it."""
+  try:
+    return write(value)[:60]
+  except RecursionError:
+    return f"a nested {type(value).__name__}"
+
+
+def _idx(row: Mapping, where: str) -> int:
+  value = _field(row, "idx", int, where)
+  if value < 0:
+    raise UserError(f"{where}: idx is {value}, expected an integer >= 0")
+  return value
+
+
+def _unquoted(row: Mapping) -> Mapping:
+  """Returns the row with its idx as a number, where it is a number's text."""
   value = row.get("idx")
-  if schema.idx_is_text and isinstance(value, str) and value.isdecimal():
-    return int(value)
-  return _field(row, "idx", int, where)
+  # Python refuses to read numbers of thousands of digits.
+  if isinstance(value, str) and value.isdecimal() and len(value) < 20:
+    return {**row, "idx": int(value)}
+  return row
 
 
 def _text(row: Mapping, name: str, where: str) -> str:
@@ -274,6 +302,11 @@ def _label(row: Mapping, schema: Schema, where: str, labelled: bool) -> int:
       raise UserError(f"{where}: lacks the field 'label'")
     return UNLABELLED
   label = row["label"]
+  if not labelled:
+    raise UserError(
+        f"{where}: label is {_shown(label)}, expected none in a split without"
+        " labels"
+    )
   for place, expected in enumerate(schema.json_labels):
     # In Python, True equals 1; in a file they are two things.
     if type(label) is type(expected) and label == expected:
@@ -283,7 +316,7 @@ def _label(row: Mapping, schema: Schema, where: str, labelled: bool) -> int:
       for name in schema.json_labels
   ]
   raise UserError(
-      f"{where}: label is {json.dumps(label)}, expected one of"
+      f"{where}: label is {_shown(label)}, expected one of"
       f" {', '.join(names)}"
   )
 

@@ -20,7 +20,8 @@ class Split:
 
   `rows` counts answers for MultiRC and queries for ReCoRD, whose files have one
   line for each of `passages`. `examples` is how many a task makes of the rows,
-  where that is another number.
+  where that is another number. The ids of rows, questions and passages count
+  from 0, unless the rows are `chosen` from another split and keep its ids.
   """
 
   file: str
@@ -29,6 +30,7 @@ class Split:
   examples: int | None = None
   sha256: str | None = None
   labelled: bool = True
+  chosen: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,12 +102,13 @@ def _few_shot(
     passages: int | None = None,
 ) -> dict[str, Split]:
   return {
-      "train": Split(
-          file="train.jsonl", rows=rows[0], passages=passages, sha256=train
-      ),
-      "validation": Split(
-          file="dev32.jsonl", rows=rows[1], passages=passages, sha256=dev32
-      ),
+      split: Split(
+          file=file, rows=number, passages=passages, sha256=sha256, chosen=True
+      )
+      for split, file, number, sha256 in (
+          ("train", "train.jsonl", rows[0], train),
+          ("validation", "dev32.jsonl", rows[1], dev32),
+      )
   }
 
 

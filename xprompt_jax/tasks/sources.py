@@ -16,6 +16,7 @@ import seqio
 import tensorflow as tf
 
 from xprompt_jax.tasks.rows import Row
+from xprompt_jax.types import UserError
 
 
 class RowSource(seqio.DataSource):
@@ -83,9 +84,7 @@ def add_task(
     postprocess_fn: Callable[..., Any],
     metric_fns: Sequence[Callable[..., Mapping[str, float]]],
 ) -> None:
-  """Registers a task with seqio, unless its name is taken.
-
-  T5's own package registers some of the names here, for the same text.
+  """Registers a task with seqio, unless it was registered here before.
 
   Args:
     name: seqio's name.
@@ -94,9 +93,19 @@ def add_task(
     vocabulary: the vocabulary of inputs and targets.
     postprocess_fn: from `postprocessors`.
     metric_fns: from `metrics`.
+
+  Raises:
+    UserError: another module has registered the name, as T5's own package does
+      with some; its rows may be others.
   """
   if name in seqio.TaskRegistry.names():
-    return
+    there = seqio.TaskRegistry.get(name).source
+    if isinstance(there, RowSource):
+      return
+    raise UserError(
+        f"task {name}: is registered already, over a {type(there).__name__},"
+        " expected a free name; import one of the modules that register it"
+    )
 
   def to_text(dataset: tf.data.Dataset) -> tf.data.Dataset:
     found = [text(to_python(row)) for row in dataset.as_numpy_iterator()]
