@@ -277,6 +277,33 @@ def test_eval_and_score_know_the_task_of_a_row(by_task, capsys):
   assert json.loads(capsys.readouterr().out)["num_examples"] == 6
 
 
+@pytest.mark.parametrize(
+    ("changes", "stated"),
+    [
+        (
+            ("--gin.MIXTURE_ROWS='mixture'",),
+            "MIXTURE_OR_TASK_NAME = 'four_equal' and MIXTURE_ROWS = 'mixture'",
+        ),
+        (
+            ("--gin.MIXTURE_OR_TASK_NAME='mini_rte'",),
+            "MIXTURE_OR_TASK_NAME = 'mini_rte' and MIXTURE_ROWS = 'mixture'",
+        ),
+    ],
+)
+@pytest.mark.parametrize("command", ["eval", "score"])
+def test_rows_are_not_measured_on_tasks_that_are_not_theirs(
+    by_task, capsys, command, changes, stated
+):
+  found = command_line.refused(
+      capsys, command, *MINI, *changes, f"--workdir={by_task}"
+  )
+  assert found == (
+      f"{by_task}/rewind/prompt.safetensors: holds rows of the tasks"
+      f" mini_boolq, mini_cb, mini_rte, mini_wsc, found {stated}, expected the"
+      " mixture they were trained as, and MIXTURE_ROWS = 'task'"
+  )
+
+
 def test_an_exported_row_is_measured_on_its_own_task(by_task, tmp_path, capsys):
   status = command_line.run(
       "export",

@@ -1,7 +1,9 @@
 """Mixtures: members and rates, the order they are read in, and few-shot."""
 
 import dataclasses
+import hashlib
 import json
+import pathlib
 import sys
 
 import numpy as np
@@ -13,6 +15,7 @@ from xprompt_jax.task_config import TaskConfig
 from xprompt_jax.types import UserError
 
 MODULE = "tests.mixed_tasks"
+SOURCE = pathlib.Path(__file__).with_name("mixed_tasks.py")
 
 
 @pytest.mark.parametrize(
@@ -87,6 +90,24 @@ def test_a_rate_too_small_for_an_epoch_is_refused():
     _ = both.quotas
 
 
+def test_a_mixture_of_some_members():
+  both = mixtures.mix("three", [A, B, split_of("c", 30, 3)], [1.0, 2.0, 5.0])
+  some = both.only([both.members[2], both.members[0]])
+  assert [member.task for member in some.members] == ["a", "c"]
+  assert some.rates == (1.0, 5.0)
+  assert some.inputs.tolist() == [10, 1, 11, 1, 30, 1, 31, 1, 32, 1]
+
+
+def test_examples_of_a_mixture_have_their_tasks_answers():
+  described = {
+      "function": "xprompt_jax.tasks.postprocessors:class_id",
+      "kwargs": {"labels": ["no", "yes"]},
+  }
+  old = dataclasses.replace(B, info={**B.info, "postprocessor": described})
+  both = mixtures.mix("both", [A, old], [1.0, 1.0])
+  assert [both.candidates(i) for i in (1, 2)] == [(), ("no", "yes")]
+
+
 def test_metrics_are_named_by_task_and_the_score_is_their_mean_over_tasks():
   metric = {"function": f"{__name__}:_two_metrics", "kwargs": {}}
   two = dataclasses.replace(A, info={**A.info, "metrics": [metric]})
@@ -149,6 +170,7 @@ def test_members_and_rates_are_asked_once(
   file = tmp_path / mixture / "mixture.json"
   assert json.loads(file.read_text()) == {
       "settings": {"format": 1, "mixture": mixture, "module": MODULE},
+      "module_sha256": hashlib.sha256(SOURCE.read_bytes()).hexdigest(),
       "members": [{"task": k, "rate": v} for k, v in rates.items()],
   }
   for name in ("tensorflow", "seqio"):
@@ -190,6 +212,13 @@ SKEWED = labelled([0, 0, 0, 0, 0, 0, 0, 1, 1, 2])
 def test_few_shot_choices(count, seed, balanced, chosen):
   found = few_shot.chosen(SKEWED, count, seed, balanced=balanced)
   assert found.tolist() == chosen
+
+
+def test_labels_of_any_kind_are_balanced():
+  split = labelled([0, None, "0", 1, [0], 0, 0, None, "0"])
+  found = few_shot.chosen(split, 5, 0, balanced=True)
+  # One of each: None, "0", 1, [0] and 0.
+  assert found.tolist() == [1, 2, 3, 4, 6]
 
 
 def test_a_subset_holds_the_chosen_examples_and_says_so():
@@ -266,6 +295,12 @@ MIXED = (
             ("--gin.NUM_EPOCHS=2", "--gin.NUM_STEPS=None"),
             "TrainConfig.num_steps: found None, expected a number, and"
             " num_epochs = None: rows that read different tasks have no epoch in"
+            " common",
+        ),
+        (
+            ("--gin.EVAL_EVERY_STEPS=None",),
+            "TrainConfig.eval_every_steps: found None, expected a number,"
+            " EVAL_EVERY_STEPS: rows that read different tasks have no epoch in"
             " common",
         ),
         (

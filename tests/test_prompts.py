@@ -162,7 +162,8 @@ def test_from_file_gives_each_seed_its_own_prompt(tmp_path):
   with pytest.raises(UserError) as refusal:
     start("from_file", 3, seeds=(5, 6, 7), init_file=str(path))
   assert str(refusal.value) == (
-      f"{path}: found '2 prompts', expected 1 or 3, one for each seed"
+      f"{path}: found '2 prompts', expected 1 or 3, one for each seed, or"
+      f" {path}#ROW for all seeds"
   )
 
 

@@ -125,6 +125,16 @@ def test_the_command(files, capsys):
             " that is kept",
         ),
         (
+            ["a=rte.npy", "b=opposite.npy"],
+            "--prompt=b=FOLDER/opposite.npy: found 'tokens whose mean is zero',"
+            " expected a mean token that has a direction",
+        ),
+        (
+            ["a=nan.npy", "b=rte.npy"],
+            "FOLDER/nan.npy: prompt: found 'NaN or infinity', expected finite"
+            " numbers",
+        ),
+        (
             ["a=rte.npy", "b=rte.npy#1"],
             "--prompt=b=FOLDER/rte.npy#1: FOLDER/rte.npy holds 1 prompts,"
             " expected a row in [0, 1)",
@@ -134,6 +144,10 @@ def test_the_command(files, capsys):
 def test_refused(files, capsys, prompts, line):
   np.save(files / "wide.npy", np.ones((2, 3), np.float32))
   np.save(files / "zero.npy", np.zeros((2, 2), np.float32))
+  # In float64 these add up to 1.4e-17.
+  opposite = np.array([[0.1, 1], [0.2, 1], [-0.1, -1], [-0.2, -1]])
+  np.save(files / "opposite.npy", opposite.astype(np.float32))
+  np.save(files / "nan.npy", np.array([[1, 1], [np.nan, 1]], np.float32))
   flags = [f"--prompt={p.replace('=', f'={files}/')}" for p in prompts]
   output = files / "out"
   found = command_line.refused(

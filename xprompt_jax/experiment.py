@@ -236,7 +236,12 @@ def load_experiment(
   vocabulary, splits = load_splits(
       config.task, workdir / artifacts.CACHE, config.model.vocab_size, roles
   )
-  check_rows(config.task, config.train.num_steps, splits)
+  check_rows(
+      config.task,
+      num_steps=config.train.num_steps,
+      eval_every_steps=config.train.eval_every_steps,
+      splits=splits,
+  )
   others = other_tasks.load(
       config.task,
       splits,

@@ -4,6 +4,9 @@ The choice is a pure function of the cached split, the seed and the count, so
 any machine makes the same one.
 """
 
+import json
+from typing import Any
+
 from jaxtyping import Int64
 import numpy as np
 
@@ -41,7 +44,9 @@ def chosen(
   )
   order = batches.epoch_permutation(seed, 0, len(split), stream=_STREAM)
   if balanced:
-    labels = [example["fields"].get("label", 0) for example in split.examples]
+    labels = [
+        _place(example["fields"].get("label", 0)) for example in split.examples
+    ]
     turns = dict.fromkeys(sorted(set(labels)), 0)
     ranks = []
     for index in order.tolist():
@@ -49,6 +54,18 @@ def chosen(
       turns[labels[index]] += 1
     order = order[sorted(range(len(order)), key=ranks.__getitem__)]
   return np.sort(order[:count])
+
+
+def _place(label: Any) -> tuple[int, float, str]:
+  """Tells labels apart and orders them: numbers, texts, then the rest.
+
+  A label is whatever JSON holds: a user's task may mix kinds.
+  """
+  if isinstance(label, (int, float)):
+    return 0, label, ""
+  if isinstance(label, str):
+    return 1, 0, label
+  return 2, 0, json.dumps(label, sort_keys=True)
 
 
 def subset(

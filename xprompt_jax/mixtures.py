@@ -1,7 +1,8 @@
 """Several tasks read as one: seqio's mixtures, from the token cache.
 
 A mixture's members and rates are asked of seqio once and kept beside the
-members' splits, so that machines without TensorFlow go on:
+members' splits, so that machines without TensorFlow go on; seqio is asked again
+when the file of the module has changed:
 
     CACHE_DIR/<mixture>/mixture.json    members with their rates
 
@@ -10,13 +11,16 @@ which the examples of a mixture are read.
 """
 
 from collections.abc import Mapping, Sequence
+import contextlib
 import dataclasses
 import functools
 import hashlib
+import importlib.util
 import json
 import math
 import pathlib
 from typing import Any
+import warnings
 
 from jaxtyping import Int
 import numpy as np
@@ -28,6 +32,7 @@ from xprompt_jax.types import UserError, require
 # Raised when a reader of the older files would read the newer ones wrongly.
 FORMAT = 1
 _FILE = "mixture.json"
+_DIGEST = "module_sha256"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -68,6 +73,20 @@ class MixedSplit(CachedSplit):
           "at least one; raise its rate",
       )
     return found
+
+  def candidates(self, index: int) -> tuple[str, ...]:
+    """As for a single task, by the example's own."""
+    member, place = self._place(index)
+    return member.candidates(place)
+
+  def only(self, members: Sequence[CachedSplit]) -> "MixedSplit":
+    """The mixture of some of the members, in their order here."""
+    kept = [i for i, part in enumerate(self.members) if part in members]
+    return mix(
+        self.task,
+        [self.members[i] for i in kept],
+        [self.rates[i] for i in kept],
+    )
 
   def member(self, task: str) -> CachedSplit:
     """The split of one member."""
@@ -217,29 +236,93 @@ def ensure_mixture(
     Rates by task, in seqio's order; None for a task.
 
   Raises:
-    UserError: the cache was made with another module, or is damaged, or seqio
-      cannot be asked.
+    UserError: the cache was made with another module or with other rates, or
+      is damaged, or seqio cannot be asked.
   """
   path = cache_dir.expanduser() / name / _FILE
   settings = {"format": FORMAT, "mixture": name, "module": module}
   if path.exists():
     known = artifacts.read_json(path)
     artifacts.check_config(path, known.get("settings"), settings)
-    return _rates(path, known.get("members"))
+    rates = _rates(path, known.get("members"))
+    stated, found = known.get(_DIGEST), _module_sha256(module)
+    # The cache also serves machines that do not hold the module.
+    if stated is not None and found is not None and stated != found:
+      _check_registered(path, settings, rates)
+    return rates
   if any(path.parent.glob("*.json")):  # The splits of a task.
     return None
+  registered = _registered(path, name, module, wanted)
+  if registered is not None:
+    _write(path, settings, registered)
+  return registered
+
+
+def _registered(
+    path: pathlib.Path, name: str, module: str, wanted: str
+) -> dict[str, float] | None:
+  """What seqio knows of a mixture: rates by task; None if it is none."""
   seqio = tokenization.import_seqio(wanted)
   tokenization.import_task_module(module)
   if name not in seqio.MixtureRegistry.names():
     return None
   mixture = seqio.MixtureRegistry.get(name)
   members = [
-      {"task": task.name, "rate": float(mixture.get_rate(task))}
+      {"task": task.name, "rate": mixture.get_rate(task)}
       for task in mixture.tasks
   ]
-  rates = _rates(path, members)
-  artifacts.write_json(path, {"settings": settings, "members": members})
-  return rates
+  return _rates(path, members)
+
+
+def _write(
+    path: pathlib.Path, settings: dict[str, Any], rates: dict[str, float]
+) -> None:
+  members = [{"task": task, "rate": rate} for task, rate in rates.items()]
+  digest = _module_sha256(settings["module"])
+  known = {"settings": settings, _DIGEST: digest, "members": members}
+  artifacts.write_json(path, known)
+
+
+def _module_sha256(module: str) -> str | None:
+  """sha256 of a module's file, which is not run; None where there is none."""
+  try:
+    with warnings.catch_warnings():
+      warnings.simplefilter("ignore")
+      # This imports the packages around it.
+      spec = importlib.util.find_spec(module)
+  except (ImportError, ValueError):
+    return None
+  if spec is None or not spec.has_location or spec.origin is None:
+    return None
+  try:
+    return tokenization.file_sha256(spec.origin)
+  except OSError:
+    return None
+
+
+def _check_registered(
+    path: pathlib.Path, settings: dict[str, Any], rates: dict[str, float]
+) -> None:
+  """Refuses a module that has changed a mixture since the cache was made.
+
+  A module that changed elsewhere may go on; the cache keeps its new sha256.
+  """
+  name, module = settings["mixture"], settings["module"]
+  wanted = f"{module} has changed since {path} was made; its rates of today"
+  found = _registered(path, name, module, wanted)
+  if found is None or list(found.items()) != list(rates.items()):
+    raise UserError(
+        f"{path}: found {_shown(rates)}, expected {_shown(found or {})}, as"
+        f" {module} has mixture {name} now; remove the file to go on with that"
+    )
+  # A cache that nobody may write in is asked again.
+  with contextlib.suppress(UserError):
+    _write(path, settings, rates)
+
+
+def _shown(rates: Mapping[str, float]) -> str:
+  shown = ", ".join(f"{task} at {rate:g}" for task, rate in rates.items())
+  return shown or "no mixture"
 
 
 def _rates(path: pathlib.Path, members: Any) -> dict[str, float]:

@@ -19,11 +19,10 @@ from xprompt_jax import masks as masks_lib
 from xprompt_jax import stored_prompts
 from xprompt_jax.experiment import ExperimentConfig
 from xprompt_jax.model import PromptedT5
+from xprompt_jax.prompt_formats import places
 from xprompt_jax.types import AnyArray, PromptMasks, UserError
 
 _FORM = "NAME=PATH or NAME=PATH#ROW"
-# Python refuses to read integers of thousands of digits.
-_MAX_DIGITS = 9
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,24 +57,15 @@ def parse_named_prompts(values: Sequence[str]) -> dict[str, NamedPrompt]:
   for value in values:
     flag = f"--prompt={value}"
     name, _, place = value.partition("=")
-    path, row = place.rsplit("#", 1) if "#" in place else (place, "0")
+    path, row = places.split_row(place, prefix=f"--prompt={name}=", form=_FORM)
     if not name or not path:
       raise UserError(f"{flag}: found no name and path, expected {_FORM}")
-    if not (row.isascii() and row.isdigit()):
-      raise UserError(
-          f"{flag}: found {row!r} after #, expected {_FORM} with a row >= 0"
-      )
-    if len(row) > _MAX_DIGITS:
-      raise UserError(
-          f"--prompt={name}={path}: found {len(row)} digits after #, expected"
-          f" {_FORM} with a row of at most {_MAX_DIGITS} digits"
-      )
     if name in found:
       raise UserError(
           f"{flag}: found the name {name!r} a second time after"
           f" {found[name].flag}, expected each name once"
       )
-    found[name] = NamedPrompt(flag=flag, path=path, row=int(row))
+    found[name] = NamedPrompt(flag=flag, path=path, row=row or 0)
   return found
 
 

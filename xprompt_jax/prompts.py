@@ -16,6 +16,7 @@ import numpy as np
 
 from xprompt_jax import masks as masks_lib
 from xprompt_jax import prompt_formats
+from xprompt_jax.prompt_formats import places
 from xprompt_jax.types import PromptMasks, require, require_int
 from xprompt_jax.vocabularies import Vocabulary
 
@@ -32,6 +33,7 @@ INITIALISERS = (
 _SAMPLED_PIECES = 5000
 _NUM_SPECIALS = 3
 _UNIFORM_RANGE = 0.5
+_PLACE = "PROMPT_INIT_FILE="
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,9 +45,9 @@ class PromptConfig:
     num_pieces: K, pieces per token; divides the embedding.
     init: one of `INITIALISERS`.
     init_text: the words for `text`, or the labels for `class_labels`.
-    init_file: a prompt of length P in any format of `prompt_formats`, for
-      `from_file`; what its masks prune starts at zero. They are not taken
-      over, so all may move again.
+    init_file: prompts of length P in any format of `prompt_formats`, for
+      `from_file`, as `PATH`, or `PATH#ROW` for one of several; what their masks
+      prune starts at zero. They are not taken over, so all may move again.
     pruned_tokens: `zero` keeps the position of a pruned token, which still
       takes attention (the paper's equation); `ignore` hides it as well.
   """
@@ -102,6 +104,8 @@ class PromptConfig:
         self.init_file,
         "a path for init='from_file'",
     )
+    if self.init == "from_file" and self.init_file is not None:
+      _split_place(self.init_file)
     if not isinstance(self.init_text, str):
       object.__setattr__(self, "init_text", tuple(self.init_text))
 
@@ -253,9 +257,10 @@ def _initial_prompt(
 
 
 def _from_file(
-    path: str, config: PromptConfig, num_rows: int, embed_dim: int
+    place: str, config: PromptConfig, seeds: Sequence[int], embed_dim: int
 ) -> np.ndarray:
-  """The prompts of a file as starting points: [num_rows, P, H]."""
+  """The prompts of a file as starting points: [R, P, H] for R seeds."""
+  path, row = _split_place(place)
   prompt, masks = prompt_formats.read_table(
       path, embed_dim=embed_dim, num_pieces=config.num_pieces
   )
@@ -265,14 +270,50 @@ def _from_file(
       prompt.shape[1:],
       f"[P, H] = {(config.length, embed_dim)}, as PromptConfig.length has it",
   )
-  require(
-      prompt.shape[0] in (1, num_rows),
-      path,
-      f"{prompt.shape[0]} prompts",
-      f"1 or {num_rows}, one for each seed",
-  )
   masked = np.asarray(masks_lib.apply_masks(prompt, masks))
-  return np.resize(masked, (num_rows, *prompt.shape[1:]))
+  if row is None:
+    return masked[_source_rows(path, len(prompt), seeds)]
+  places.check_row(row, path, len(prompt), f"{_PLACE}{place}")
+  return np.stack([masked[row]] * len(seeds))
+
+
+def _split_place(place: str) -> tuple[str, int | None]:
+  """The path and the row of PROMPT_INIT_FILE."""
+  path, row = places.split_row(place, prefix=_PLACE)
+  require(bool(path), "PromptConfig.init_file", place, "PATH or PATH#ROW")
+  return path, row
+
+
+def _source_rows(path: str, num_rows: int, seeds: Sequence[int]) -> list[int]:
+  """Which row of a file each seed starts from: its own, or the only one."""
+  if num_rows == 1:
+    return [0] * len(seeds)
+  hint = f"or {path}#ROW for all seeds"
+  rows = places.recorded_rows(path, num_rows)
+  if rows is None:
+    require(
+        num_rows == len(seeds),
+        path,
+        f"{num_rows} prompts",
+        f"1 or {len(seeds)}, one for each seed, {hint}",
+    )
+    return list(range(num_rows))
+  tasks = list(dict.fromkeys(str(row.get("task")) for row in rows))
+  require(
+      len(tasks) == 1,
+      path,
+      f"prompts of the tasks {', '.join(tasks)}",
+      f"those of one task, {hint}",
+  )
+  recorded = [row["seed"] for row in rows]
+  for seed in seeds:
+    require(
+        recorded.count(seed) == 1,
+        path,
+        f"prompts of the seeds {', '.join(map(str, recorded))}",
+        f"one of seed {seed}, {hint}",
+    )
+  return [recorded.index(seed) for seed in seeds]
 
 
 def initial_prompts(
@@ -284,7 +325,9 @@ def initial_prompts(
   """The values a table starts from; a row depends on its own seed alone.
 
   Args:
-    config: which initialiser.
+    config: which initialiser. Of a file of one prompt each seed gets that, of
+      one of several its own: by its number where the run that wrote the file
+      says which is whose, else by its place.
     seeds: R seeds.
     embedding: [V, H], the model's table.
     vocabulary: the model's; says which rows are pieces.
@@ -297,7 +340,7 @@ def initial_prompts(
   """
   if config.init_file is not None and config.init == "from_file":
     width = embedding.shape[1]
-    return _from_file(config.init_file, config, len(seeds), width)
+    return _from_file(config.init_file, config, seeds, width)
   embedding = np.asarray(embedding, np.float32)
   rows = [_initial_prompt(config, s, embedding, vocabulary) for s in seeds]
   return np.stack(rows).astype(np.float32)

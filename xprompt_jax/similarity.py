@@ -23,6 +23,8 @@ TITLES = {
     "mean_of_cosines": "mean cosine over pairs of tokens",
 }
 PICTURE = "similarity.png"
+# Of sums in float64 whose terms cancel.
+_ROUNDING = 1e-12
 
 
 def _kept_tokens(entry: NamedPrompt) -> np.ndarray:
@@ -36,6 +38,13 @@ def _kept_tokens(entry: NamedPrompt) -> np.ndarray:
   masked = np.asarray(masks_lib.apply_masks(prompt, masks), np.float64)
   kept = masked[masked.any(axis=1)]
   require(len(kept) > 0, entry.flag, "only zeros", "a token that is kept")
+  lengths = np.linalg.norm(kept, axis=1)
+  require(
+      bool(np.linalg.norm(kept.mean(axis=0)) > _ROUNDING * lengths.max()),
+      entry.flag,
+      "tokens whose mean is zero",
+      "a mean token that has a direction",
+  )
   return kept
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from xprompt_jax import artifacts, prompt_formats
 from xprompt_jax.experiment import Experiment, ExperimentConfig
-from xprompt_jax.prompt_formats import export_note, reading
+from xprompt_jax.prompt_formats import export_note, places, reading
 from xprompt_jax.types import PromptMasks, UserError
 
 
@@ -124,11 +124,7 @@ def check_row(
     num_rows: R.
     flag: what named the row; None means `--row`.
   """
-  if not 0 <= row < num_rows:
-    raise UserError(
-        f"{flag or f'--row={row}'}: {path} holds {num_rows} prompts, expected a"
-        f" row in [0, {num_rows})"
-    )
+  places.check_row(row, path, num_rows, flag or f"--row={row}")
 
 
 def row_labels(
@@ -144,18 +140,40 @@ def row_labels(
   Returns:
     R seeds, those of the config where nothing is known; and R tasks, None
     where a row reads all that is configured.
+
+  Raises:
+    UserError: prompts of the run in WORKDIR were trained on tasks that the
+      config does not have.
   """
-  path = pathlib.Path(prompt_path)
-  folder = path if path.is_dir() else path.parent
-  note = folder / artifacts.RESULT
-  rows = artifacts.read_json(note).get("rows") if note.exists() else None
-  if not isinstance(rows, list) or len(rows) != num_rows:
-    rows = [{}] * num_rows
+  rows = places.recorded_rows(prompt_path, num_rows)
   seeds = experiment.config.seeds
+  if rows is None:
+    return [seeds[i % len(seeds)] for i in range(num_rows)], [None] * num_rows
   known = experiment.data.tasks
+  tasks = [row.get("task") for row in rows]
+  folder = reading.file_of(prompt_path).parent
+  # A prompt from elsewhere may be tried on another task on purpose.
+  if folder.resolve().parent == experiment.workdir.resolve():
+    _check_tasks(prompt_path, tasks, experiment)
   return (
-      [row.get("seed", seeds[i % len(seeds)]) for i, row in enumerate(rows)],
-      [task if (task := row.get("task")) in known else None for row in rows],
+      [row["seed"] for row in rows],
+      [task if task in known else None for task in tasks],
+  )
+
+
+def _check_tasks(
+    path: str, tasks: list[str | None], experiment: Experiment
+) -> None:
+  """Refuses rows of single tasks under a config that does not have them."""
+  stated = list(dict.fromkeys(task for task in tasks if task is not None))
+  if set(stated) <= set(experiment.data.tasks):
+    return
+  task = experiment.config.task
+  raise UserError(
+      f"{path}: holds rows of the tasks {', '.join(stated)}, found"
+      f" MIXTURE_OR_TASK_NAME = {task.name!r} and MIXTURE_ROWS ="
+      f" {task.mixture_rows!r}, expected the mixture they were trained as, and"
+      " MIXTURE_ROWS = 'task'"
   )
 
 

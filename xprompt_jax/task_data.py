@@ -146,9 +146,23 @@ def load_splits(
 
 
 def check_rows(
-    config: TaskConfig, num_steps: int | None, splits: Mapping[str, CachedSplit]
+    config: TaskConfig,
+    *,
+    num_steps: int | None,
+    eval_every_steps: int | None,
+    splits: Mapping[str, CachedSplit],
 ) -> None:
-  """Refuses what rows of different tasks, or of no mixture, cannot do."""
+  """Refuses what rows of different tasks, or of no mixture, cannot do.
+
+  Args:
+    config: the task's.
+    num_steps: of training; None counts epochs.
+    eval_every_steps: steps between evaluations; None means each epoch.
+    splits: by role.
+
+  Raises:
+    UserError: rows would depend on each other, or there is no mixture.
+  """
   if config.mixture_rows != "task":
     return
   for split in splits.values():
@@ -164,4 +178,13 @@ def check_rows(
       num_steps,
       "a number, and num_epochs = None: rows that read different tasks have no"
       " epoch in common",
+  )
+  # An epoch of the largest task would decide which checkpoints of the others
+  # can win.
+  require(
+      eval_every_steps is not None,
+      "TrainConfig.eval_every_steps",
+      eval_every_steps,
+      "a number, EVAL_EVERY_STEPS: rows that read different tasks have no epoch"
+      " in common",
   )
