@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from tests import examples, tiny_experiment
-from xprompt_jax import answers, artifacts, candidates, evaluation, search
+from xprompt_jax import (
+    answers,
+    artifacts,
+    candidates,
+    evaluation,
+    mixtures,
+    search,
+)
+from xprompt_jax import masks as masks_lib
 from xprompt_jax.token_cache import CachedSplit
 from xprompt_jax.types import UserError
 
@@ -95,6 +103,68 @@ def test_rows_whose_splits_differ_in_what_they_allow(tmp_path):
       **experiment.predicting,
   )
   np.testing.assert_allclose(found.scores["rank"][1], one[0], rtol=1e-5)
+
+
+def test_members_of_a_mixture_are_ranked_where_they_have_candidates(tmp_path):
+  """What is missing is named, and there is no score without it."""
+  experiment = make(tmp_path)
+  tasks = {
+      "a": closed(examples.tiny_split(5), [chr(c) for c in range(1, 34)]),
+      "b": closed(examples.tiny_split(4, 1), ("!!", "! ")),
+      "free": examples.tiny_split(3, 2),
+  }
+  checksum = [{"function": tiny_experiment.CHECKSUM, "kwargs": {}}]
+  members = [
+      dataclasses.replace(s, task=task, info={**s.info, "metrics": checksum})
+      for task, s in tasks.items()
+  ]
+  mixed = mixtures.mix("all", members, [1.0, 1.0, 1.0])
+  prompt, masks = table(3)
+  splits = [members[0], mixed, mixed]
+  rows = experiment.rows_of(splits, (0, 0, 0))
+  found = answers.answer(experiment, rows, prompt, masks)
+  assert list(found.result(2)) == [
+      "a/checksum",
+      "b/checksum",
+      "free/checksum",
+      "score",
+  ]
+  ways = found.by_other_ways(2)
+  assert {way: list(metrics) for way, metrics in ways.items()} == {
+      "rank": ["a/checksum", "b/checksum"],
+      "first_token": ["a/checksum"],
+  }
+  assert list(found.by_other_ways(0)["rank"]) == ["checksum", "score"]
+  # Each row's own prompt answers, as on the task alone.
+  for row in (1, 2):
+    alone = answers.answer(
+        experiment,
+        experiment.rows_of([members[0]], (0,)),
+        prompt[row : row + 1],
+        masks_lib.take_rows(masks, np.array([row])),
+    )
+    for way, metrics in alone.by_other_ways(0).items():
+      found_there = found.by_other_ways(row)[way]
+      assert found_there["a/checksum"] == metrics["checksum"]
+  assert found.by_other_ways(1)["rank"] != found.by_other_ways(2)["rank"]
+  none = "found no candidates, expected a closed set of answers"
+  assert found.reasons(2) == {
+      "rank": f"task free, split train: {none}",
+      "first_token": (
+          "task b, split train: '!!' and '! ' start with the same token,"
+          " expected candidates that differ in their first;"
+          f" task free, split train: {none}"
+      ),
+  }
+  # Neither votes nor submissions take what some members lack.
+  assert list(found.scores["rank"]) == list(found.texts["rank"]) == [0]
+  config = dataclasses.replace(experiment.config, predict_by="rank")
+  ranked = dataclasses.replace(experiment, config=config)
+  with pytest.raises(UserError) as refused:
+    answers.answer(ranked, rows, prompt, masks)
+  assert str(refused.value) == (
+      f"PREDICT_BY = 'rank': task free, split train: {none}"
+  )
 
 
 def test_one_beam_is_greedy_and_more_are_not(tmp_path):

@@ -122,6 +122,19 @@ def test_few_beams_keep_what_the_rules_say(num_beams, length):
   assert found != search(40, length=length)
 
 
+def test_the_encoders_keys_are_held_once_for_all_beams():
+  params, states, visible = encoded()
+  traced = str(
+      jax.make_jaxpr(
+          lambda s, v: beam_search.beam_decode(T, params, s, v, L, 5)
+      )(states, visible)
+  )
+  # Keys of 5 examples, 4 positions, 2 heads of 3; own keys of 25 beams.
+  assert "f32[5,4,2,3]" in traced
+  assert "f32[25,3,2,3]" in traced
+  assert "[25,4," not in traced
+
+
 def test_a_batch_changes_no_answer():
   params, states, visible = encoded()
   alone = [

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests import examples
-from xprompt_jax import candidates, evaluation, model, vocabularies
+from xprompt_jax import candidates, evaluation, mixtures, model, vocabularies
 from xprompt_jax import masks as masks_lib
 from xprompt_jax.prompts import masked_prompts
 from xprompt_jax.types import UserError
@@ -158,6 +158,32 @@ def test_what_is_not_possible_is_said():
   )
   with pytest.raises(UserError, match="^PREDICT_BY = 'rank': task tiny, split"):
     candidates.check_possible("rank", open_answers, BYTES)
+
+
+def test_a_mixture_names_the_members_that_do_not_allow_a_way():
+  two = [("yes", "no")] * 2
+  closed = [
+      dataclasses.replace(
+          with_candidates(examples.tiny_split(2), two), task=task
+      )
+      for task in ("a", "b")
+  ]
+  opened = [
+      dataclasses.replace(examples.tiny_split(2), task=task)
+      for task in ("c", "d")
+  ]
+  mixed = mixtures.mix("all", [closed[0], opened[0], closed[1]], [1, 1, 1])
+  line = "task {}, split train: found no candidates, expected a closed set of"
+  line += " answers"
+  assert candidates.why_not("rank", mixed, BYTES) == line.format("c")
+  mixed = mixtures.mix("all", [*opened, *closed], [1, 1, 1, 1])
+  assert candidates.why_not("rank", mixed, BYTES) == (
+      f"{line.format('c')}; {line.format('d')}"
+  )
+  assert (
+      candidates.why_not("rank", mixtures.mix("two", closed, [1, 1]), BYTES)
+      is None
+  )
 
 
 def test_scoring_is_traced_once_for_each_bucket():

@@ -98,6 +98,16 @@ def test_lines_with_candidates_are_answered_by_the_likeliest(
   )
 
 
+def test_candidates_that_cannot_be_tokenised_are_refused(tmp_path, capsys):
+  path = tmp_path / "in.jsonl"
+  path.write_text('{"inputs": "a", "candidates": ["b", "c \\ud800"]}\n')
+  arguments = [f"--input={path}", "--gin.PREDICT_BY='rank'"]
+  assert refused(capsys, "infer", *DEMO, *arguments) == (
+      f"--input={path}: line 1: candidates[1]: found '\\ud800' at 2, expected"
+      " text that UTF-8 can encode"
+  )
+
+
 def test_one_prompt_needs_no_name_in_the_lines(tmp_path, flags, capsys):
   path = tmp_path / "in.jsonl"
   path.write_text(

@@ -1,5 +1,6 @@
 """The token cache: made once through seqio, read everywhere without it."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -179,6 +180,18 @@ def test_metrics_are_found_by_name(make):
       "function": "xprompt_jax.tasks.postprocessors:class_id",
       "kwargs": {"labels": ["False", "True"]},
   }
+
+
+def test_answers_are_closed_without_candidates_where_classes_are_named(make):
+  """As in the caches of older versions, whose examples name none."""
+  split = make()
+  assert "candidates" not in split.examples[0]["fields"]
+  assert [split.candidates(i) for i in range(3)] == [("False", "True")] * 3
+  named = {**split.examples[0], "fields": {"candidates": ["yes", "no"]}}
+  split = dataclasses.replace(split, examples=[named, *split.examples[1:]])
+  assert split.candidates(0) == ("yes", "no")
+  assert split.candidates(1) == ("False", "True")
+  assert make(task="toy_text").candidates(0) == ()
 
 
 def test_metrics_without_a_name_come_from_the_task(make):

@@ -16,6 +16,7 @@ import numpy as np
 from xprompt_jax import candidates, counts, evaluation
 from xprompt_jax import masks as masks_lib
 from xprompt_jax.experiment import Experiment
+from xprompt_jax.mixtures import MixedSplit
 from xprompt_jax.tables import TableRows
 from xprompt_jax.token_cache import CachedSplit
 from xprompt_jax.types import PromptMasks
@@ -32,6 +33,9 @@ class Answers:
       are left out.
     scores: by way and row, [N, C] nats of the candidates.
     not_possible: by way and row, why.
+    partial: by way and row, the metrics of those members of a mixture that the
+      way is possible for, where it is not for all. They have no score, which
+      would be that of another mixture.
   """
 
   predict_by: str
@@ -39,6 +43,7 @@ class Answers:
   texts: Mapping[str, Mapping[int, list[str]]]
   scores: Mapping[str, Mapping[int, np.ndarray]]
   not_possible: Mapping[str, Mapping[int, str]]
+  partial: Mapping[str, Mapping[int, dict[str, float]]]
 
   def result(self, row: int) -> dict[str, float]:
     """The metrics of one row by the way that counts."""
@@ -47,12 +52,19 @@ class Answers:
     )
 
   def by_other_ways(self, row: int) -> dict[str, dict[str, float]]:
-    """The metrics of one row by the other ways that are possible."""
-    return {
-        way: evaluation.measure(self.splits[row], found[row])
-        for way, found in self.texts.items()
-        if way != self.predict_by and row in found
-    }
+    """The metrics of one row by the other ways that are possible.
+
+    Of a mixture, those of the members that a way is possible for.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for way, texts in self.texts.items():
+      if way == self.predict_by:
+        continue
+      if row in texts:
+        found[way] = evaluation.measure(self.splits[row], texts[row])
+      elif row in self.partial.get(way, {}):
+        found[way] = self.partial[way][row]
+    return found
 
   def reasons(self, row: int) -> dict[str, str]:
     """Why the ways that are missing are not possible."""
@@ -86,6 +98,7 @@ def answer(
   texts: dict[str, dict[int, list[str]]] = {}
   scores: dict[str, dict[int, np.ndarray]] = {}
   not_possible: dict[str, dict[int, str]] = {}
+  partial: dict[str, dict[int, dict[str, float]]] = {}
   for way in dict.fromkeys((predict_by, *ways)):
     if way == evaluation.GENERATE:
       found = evaluation.predict_table(
@@ -114,13 +127,53 @@ def answer(
         row: candidates.best(rows.splits[row], found)
         for row, found in scores[way].items()
     }
+    partial[way] = _partial(experiment, rows, prompt, masks, way)
   return Answers(
       predict_by=predict_by,
       splits=rows.splits,
       texts=texts,
       scores=scores,
       not_possible=not_possible,
+      partial=partial,
   )
+
+
+def _partial(
+    experiment: Experiment,
+    rows: TableRows,
+    prompt: np.ndarray | Array,
+    masks: PromptMasks,
+    way: str,
+) -> dict[int, dict[str, float]]:
+  """Metrics of rows whose mixture has members that a way is possible for."""
+  allowed: dict[int, CachedSplit] = {}
+  for split in dict.fromkeys(rows.splits):
+    if not isinstance(split, MixedSplit):
+      continue
+    members = [
+        member
+        for member in split.members
+        if not candidates.why_not(way, member, experiment.vocabulary)
+    ]
+    if 0 < len(members) < len(split.members):
+      allowed[id(split)] = split.only(members)
+  found = _scores(
+      experiment,
+      dataclasses.replace(
+          rows,
+          splits=tuple(allowed.get(id(split), split) for split in rows.splits),
+      ),
+      prompt,
+      masks,
+      way,
+      [row for row, split in enumerate(rows.splits) if id(split) in allowed],
+  )
+  measured = {}
+  for row, scores in found.items():
+    split = allowed[id(rows.splits[row])]
+    metrics = evaluation.measure(split, candidates.best(split, scores))
+    measured[row] = {k: v for k, v in metrics.items() if k != "score"}
+  return measured
 
 
 def _scores(

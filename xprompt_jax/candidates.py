@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 import numpy as np
 
 from xprompt_jax import partitioning, tables
+from xprompt_jax.mixtures import MixedSplit
 from xprompt_jax.model import PromptedT5
 from xprompt_jax.prompts import masked_prompts
 from xprompt_jax.tables import TableBatch, TableRows
@@ -164,9 +165,18 @@ def why_not(way: str, split: CachedSplit, vocabulary: Vocabulary) -> str | None:
 
   Args:
     way: `rank` or `first_token`.
-    split: its examples.
+    split: its examples; each member of a mixture has to allow the way.
     vocabulary: text to ids.
   """
+  parts = split.members if isinstance(split, MixedSplit) else (split,)
+  reasons = [_why_not(way, part, vocabulary) for part in parts]
+  return "; ".join(filter(None, reasons)) or None
+
+
+def _why_not(
+    way: str, split: CachedSplit, vocabulary: Vocabulary
+) -> str | None:
+  """As `why_not`, for a split of one task."""
   named = f"task {split.task}, split {split.split}"
   for i in range(len(split)):
     if not split.candidates(i):

@@ -66,15 +66,19 @@ def _read_line(where: str, line: str) -> dict[str, Any]:
     raise UserError(
         f"{where}: found {line[:60]!r}, expected an object with a text `inputs`"
     )
+  _check_encodable(f"{where}: inputs", row["inputs"])
+  return row
+
+
+def _check_encodable(where: str, text: str) -> None:
+  """Refuses halves of surrogate pairs, which JSON can spell."""
   try:
-    row["inputs"].encode()
+    text.encode()
   except UnicodeEncodeError as e:
-    found = row["inputs"][e.start]
     raise UserError(
-        f"{where}: inputs: found {found!r} at {e.start}, expected text that"
+        f"{where}: found {text[e.start]!r} at {e.start}, expected text that"
         " UTF-8 can encode"
     ) from e
-  return row
 
 
 def _warn_of_names(lines: list[tuple[int, dict[str, Any]]], name: str) -> None:
@@ -222,6 +226,7 @@ def _check_candidates(
 ) -> None:
   """Refuses lines that lack the candidates among which a way chooses."""
   for number, line in lines:
+    where = f"--input={name}: line {number}"
     found = line.get("candidates")
     if not (
         isinstance(found, list)
@@ -229,9 +234,11 @@ def _check_candidates(
         and all(isinstance(text, str) for text in found)
     ):
       raise UserError(
-          f"--input={name}: line {number}: found candidates {found!r:.60},"
-          f" expected a list of texts, for PREDICT_BY = {way!r}"
+          f"{where}: found candidates {found!r:.60}, expected a list of texts,"
+          f" for PREDICT_BY = {way!r}"
       )
+    for place, text in enumerate(found):
+      _check_encodable(f"{where}: candidates[{place}]", text)
 
 
 def _text_split(

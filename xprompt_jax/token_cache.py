@@ -125,10 +125,13 @@ class CachedSplit:
   def candidates(self, index: int) -> tuple[str, ...]:
     """Returns the answers an example can have, in the order of its labels.
 
-    Empty for a task without a closed answer set, and in caches made before
-    tasks gave theirs.
+    Examples that name none, as in caches made before tasks did, have the
+    classes of their postprocessor. Empty where answers are free.
     """
-    return tuple(self.examples[index]["fields"].get("candidates", ()))
+    found = self.examples[index]["fields"].get("candidates")
+    if found is None:
+      found = tokenization.classes(self.info.get("postprocessor"))
+    return tuple(found)
 
   def metric_sizes(self) -> dict[str, int]:
     """Returns of how many each metric is a share; see `counts`."""

@@ -5,7 +5,7 @@ not on disk yet. TensorFlow, seqio and the user's task module are imported
 inside the functions, so that importing the package loads none of them.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 import difflib
@@ -31,6 +31,11 @@ PRETOKENIZED = "_pretokenized"
 # What T5's preprocessors write where a row has no label.
 UNLABELLED_TARGET = "<unk>"
 UNLABELLED = -1
+# A text that is none of their `labels` is wrong.
+_CLASS_POSTPROCESSORS = (
+    "xprompt_jax.tasks.postprocessors:class_id",
+    "xprompt_jax.tasks.postprocessors:grouped_class_id",
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -380,3 +385,10 @@ def _describe(
     if "<" not in name and "." not in name:
       return {"function": f"{inner.__module__}:{name}", "kwargs": kwargs}
   return {"task": task.name, "module": module, "metric": index}
+
+
+def classes(described: Mapping[str, Any] | None) -> Sequence[str]:
+  """Returns the labels of a postprocessor that knows classes, or none."""
+  if described and described.get("function") in _CLASS_POSTPROCESSORS:
+    return described["kwargs"].get("labels", ())
+  return ()

@@ -6,7 +6,7 @@ al. 2016, equation 14), and the k best of the others stay live. One beam is not
 `decoding.greedy_decode`: an answer that went on may overtake one that ended.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -31,7 +31,7 @@ class _Beams(NamedTuple):
   finished: Any  # Array [B], log-probability over brevity penalty
   finished_tokens: Any  # Array [B, L]
   previous: Any  # Array [B, k], what the decoder reads next
-  cache: Any  # of B * k sequences
+  cache: Any  # of B * k sequences; the encoder's keys of B examples
 
 
 def brevity_penalty(
@@ -73,9 +73,7 @@ def beam_decode(
       method="start_cache",
       mutable=["cache"],
   )
-  # The encoder's keys are the same for all beams of an example.
-  cache = jax.tree.map(lambda x: jnp.repeat(x, num_beams, axis=0), cache)
-  visible = jnp.repeat(visible, num_beams, axis=0)
+  cache = _of_beams(cache, lambda x: jnp.repeat(x, num_beams, axis=0))
 
   def unfinished(beams: _Beams) -> Bool[Array, ""]:
     # A live beam can only fall; at best it ends here, at full length.
@@ -172,12 +170,20 @@ def _follow(cache: Any, parent: Int[Array, "B k"]) -> Any:
   """Each beam takes over its parent's keys and values."""
   batch_size, num_beams = parent.shape
 
-  def taken(path: Any, x: Array) -> Array:
-    if "encoder_decoder_attention" in jax.tree_util.keystr(path):
-      return x
+  def taken(x: Array) -> Array:
     # [B * k, ...] -> [B, k, ...] and back
     y = x.reshape(batch_size, num_beams, *x.shape[1:])
     y = jax.vmap(lambda one, order: one[order])(y, parent)
     return y.reshape(x.shape)
 
-  return jax.tree_util.tree_map_with_path(taken, cache)
+  return _of_beams(cache, taken)
+
+
+def _of_beams(cache: Any, change: Callable[[Array], Array]) -> Any:
+  """Changes what each beam has of its own; the encoder's keys are shared."""
+
+  def changed(path: Any, x: Array) -> Array:
+    shared = "encoder_decoder_attention" in jax.tree_util.keystr(path)
+    return x if shared else change(x)
+
+  return jax.tree_util.tree_map_with_path(changed, cache)

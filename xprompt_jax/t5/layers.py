@@ -146,7 +146,8 @@ class Attention(nn.Module):
 
   T5 folds 1/sqrt(head_dim) into the initial query projection. For decoding
   one token at a time, `cache` keeps the keys and values: those of earlier
-  positions in self-attention, those of the encoder in cross-attention.
+  positions in self-attention, those of the encoder in cross-attention. Beams
+  of an example read the same encoder's keys, which are there once.
   """
 
   config: T5Config
@@ -157,7 +158,7 @@ class Attention(nn.Module):
       self,
       queries_from: Float[Array, "B Q H"],
       keys_from: Float[Array, "B N H"] | None,
-      bias: Float[Array, "#B #heads #Q M"],
+      bias: Float[Array, "#E #heads #Q M"],
       *,
       cache_index: Int[Array, ""] | None = None,
       deterministic: bool = True,
@@ -166,7 +167,8 @@ class Attention(nn.Module):
 
     Args:
       queries_from: [B, Q, H].
-      keys_from: [B, N, H]; None reads the encoder's keys from the cache.
+      keys_from: [B, N, H]; None reads the encoder's keys from the cache,
+        those of E examples with B / E beams each.
       bias: added to the logits: position bias and `MASKED_LOGIT` where a key
         must not be seen. With a cache, the bias of the current query alone.
       cache_index: the position that is being decoded, for use of the cache.
@@ -195,6 +197,9 @@ class Attention(nn.Module):
       value = project(keys_from, "value")
     if cache_index is not None:
       key, value = self._update_cache(key, value, cache_index)
+    if self.cross:
+      # [E * k, Q, ...] -> [E, k * Q, ...]: beams are queries to the same keys.
+      query = query.reshape(key.shape[0], -1, *query.shape[2:])
     if cfg.float32_attention_logits:
       query, key = query.astype(jnp.float32), key.astype(jnp.float32)
     logits = jnp.einsum("bqhd,bkhd->bhqk", query, key)
@@ -206,7 +211,7 @@ class Attention(nn.Module):
     )
     x = jnp.einsum("bhqk,bkhd->bqhd", weights, value)
     # [B, Q, heads, head_dim] -> [B, Q, heads * head_dim]
-    x = x.reshape(*x.shape[:2], -1)
+    x = x.reshape(*queries_from.shape[:2], -1)
     axes = ("joined_kv", "embed")
     return Dense(queries_from.shape[-1], axes, cfg.dtype, name="out")(x)
 

@@ -73,7 +73,7 @@ class DecoderLayer(nn.Module):
       x: Float[Array, "B Q H"],
       encoded: Float[Array, "B S H"] | None,
       self_bias: Float[Array, "#B #heads #Q M"],
-      cross_bias: Float[Array, "B 1 1 S"],
+      cross_bias: Float[Array, "E 1 1 S"],
       cache_index: Int[Array, ""] | None,
       deterministic: bool,
   ) -> Float[Array, "B Q H"]:
@@ -140,7 +140,7 @@ class Decoder(nn.Module):
       self,
       embedded: Float[Array, "B Q H"],
       encoded: Float[Array, "B S H"] | None,
-      visible: Bool[Array, "B S"],
+      visible: Bool[Array, "E S"],
       table: Float[Array, "V H"],
       length: int,
       cache_index: Int[Array, ""] | None,
@@ -279,7 +279,7 @@ class T5(nn.Module):
 
   def decode_step(
       self,
-      visible: Bool[Array, "B S"],
+      visible: Bool[Array, "E S"],
       tokens: Int[Array, "B"],
       index: Int[Array, ""],
       length: int,
@@ -287,8 +287,9 @@ class T5(nn.Module):
     """Reads the token at `index` and returns the next one's logits [B, V].
 
     Args:
-      visible: [B, S], as given to `start_cache`.
-      tokens: [B], the decoder's input at this position.
+      visible: [E, S], as given to `start_cache`.
+      tokens: [B], the decoder's input at this position. B may be k E where
+        the cache of self-attention is B's: k beams of each example.
       index: the position, counted from 0.
       length: the cache's length, as given to `start_cache`.
     """
