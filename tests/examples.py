@@ -61,7 +61,7 @@ def make_split(inputs, targets, task="tiny") -> CachedSplit:
           "postprocessor": None,
           "metrics": [
               {
-                  "function": "tests.examples:exact_match",
+                  "function": "xprompt_jax.tasks.metrics:accuracy",
                   "kwargs": {},
               }
           ],

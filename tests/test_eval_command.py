@@ -170,6 +170,42 @@ def test_tasks_with_other_answers_are_refused(tiny_run, capsys, name, line):
   assert refused(capsys, "eval", *TINY, *arguments) == line
 
 
+def test_other_tasks_beside_the_training_split(tiny_run, capsys):
+  arguments = ["--split=train", f"--workdir={tiny_run}"]
+  lines, _ = lines_of(capsys, *arguments, "--task=mini_boolq_32shot/test")
+  places = [(x["task"], x["split"]) for x in lines if "row" in x]
+  assert places == [
+      ("mini_boolq", "train"),
+      ("mini_boolq", "train"),
+      ("mini_boolq_32shot", "test"),
+      ("mini_boolq_32shot", "test"),
+  ]
+  line = refused(capsys, "eval", *TINY, *arguments, "--task=mini_bolq")
+  assert line.startswith("--task=mini_bolq: ")
+
+
+def test_tasks_that_gin_files_name_are_refused_by_their_macro(tiny_run, capsys):
+  arguments = ["--gin.EVAL_TASKS=('mini_cb',)", f"--workdir={tiny_run}"]
+  for command in ("train", "eval"):
+    assert refused(capsys, command, *TINY, *arguments) == (
+        "EVAL_TASKS: mini_cb: found the answers contradiction, entailment,"
+        " neutral, expected those of task mini_boolq: False, True"
+    )
+
+
+def test_a_finished_run_takes_no_other_tasks(tiny_run, capsys):
+  arguments = ["--gin.EVAL_TASKS=('mini_boolq/train',)"]
+  arguments.append(f"--workdir={tiny_run}")
+  assert refused(capsys, "train", *TINY, *arguments) == (
+      f"EVAL_TASKS: found ('mini_boolq/train',), expected (), as"
+      f" {tiny_run}/result.json was written with; `t5x eval --task=NAME`"
+      " evaluates on other tasks without training anew"
+  )
+  # Of another config that is not all there is to say.
+  line = refused(capsys, "train", *TINY, *arguments, "--gin.NUM_STEPS=4")
+  assert line.startswith(f"{tiny_run}/result.json: belongs to another config")
+
+
 @pytest.fixture
 def leaderboard(monkeypatch):
   """A leaderboard that knows the mini task."""

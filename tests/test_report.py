@@ -277,6 +277,56 @@ def test_other_ways_and_other_tasks():
   ]
 
 
+def test_ways_and_other_tasks_of_several_metrics_show_each():
+  """The counts stand beside the metrics; their mean is no share."""
+  metrics = ("mean_3class_f1", "accuracy")
+  sizes = {"accuracy": 50}
+  summary = _with_sizes(
+      _summary([80.0], [84.0], metrics=metrics),
+      {"test": sizes, "axg": {"accuracy": 20, "gender_parity": 10}},
+  )
+  parity = {"accuracy": 45.0, "gender_parity": 90.0, "score": 67.5}
+  for method in summary["methods"]:
+    for row in method["rows"]:
+      row["ways"] = {
+          "generate": row["test"],
+          "rank": {"mean_3class_f1": 70.0, "accuracy": 90.0, "score": 80.0},
+      }
+      row["other_tasks"] = {"axg": parity}
+  ways, others = report.way_tables(summary)
+  assert _text_of([ways])[:6] == [
+      "mini_boolq: score on test by way of predicting",
+      "method                 generate           rank",
+      "─" * 46,
+      "no prompt                 80.00          80.00",
+      "  mean_3class_f1          80.00          70.00",
+      "  accuracy        80.00 (40/50)  90.00 (45/50)",
+  ]
+  assert [line.split() for line in _text_of([others])[3:6]] == [
+      ["no", "prompt", "67.50"],
+      ["accuracy", "45.00", "(9/20)"],
+      ["gender_parity", "90.00", "(9/10)"],
+  ]
+  assert report.comparison(summary) == (
+      "XPrompt minus prompt tuning on test score: +4.00 (accuracy 42/50 against"
+      " 40/50): XPrompt was better with this seed."
+  )
+
+
+def test_other_tasks_that_are_too_many_stand_in_several_tables():
+  summary = _summary([80.0], [84.0])
+  names = [f"super_glue_axb_v102_{i}/validation" for i in range(3)]
+  for method in summary["methods"]:
+    for row in method["rows"]:
+      row["other_tasks"] = {k: {"f1": 1.0, "score": 1.0} for k in names}
+  tables = report.way_tables(summary)
+  console = rich.console.Console(width=200)
+  assert all(console.measure(table).maximum <= 80 for table in tables)
+  assert [c.header for t in tables for c in t.columns[1:]] == names
+  # The metric is that task's, whatever the run's own is.
+  assert list(tables[0].columns[1].cells) == ["1.00"] * 3
+
+
 def test_ways_of_many_examples_stand_in_two_lines():
   summary = _with_sizes(
       _summary([80.0, 82.0, 81.0], [85.0, 82.0, 88.0]),

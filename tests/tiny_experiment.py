@@ -14,7 +14,7 @@ from xprompt_jax.pruning import SearchConfig
 from xprompt_jax.token_cache import CachedSplit
 from xprompt_jax.trainer import TrainConfig
 
-EXACT_MATCH = "tests.examples:exact_match"
+EXACT_MATCH = "xprompt_jax.tasks.metrics:accuracy"
 CHECKSUM = "tests.tiny_experiment:checksum"
 CONFIG = ExperimentConfig(
     model=examples.TINY,

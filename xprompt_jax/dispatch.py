@@ -5,9 +5,11 @@ imported, which loads JAX; gin itself is not known here.
 """
 
 import argparse
+import collections
 from collections.abc import Callable, Mapping
 import dataclasses
 import pathlib
+import sys
 
 from xprompt_jax import (
     commands,
@@ -17,10 +19,10 @@ from xprompt_jax import (
     similarity,
     suite,
 )
-from xprompt_jax.experiment import ExperimentConfig
+from xprompt_jax.experiment import ExperimentConfig, SharedWeights
 from xprompt_jax.export import exporting
 from xprompt_jax.t5.config import T5Config
-from xprompt_jax.types import UserError
+from xprompt_jax.types import UserError, mendable
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,21 +44,27 @@ class Call:
   gin_config: str
 
 
-def _train(call: Call) -> None:
-  commands.train(call.config, call.workdir, call.gin_config)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Shared:
+  """What the tasks of a suite have in common.
+
+  Attributes:
+    weights: the frozen ones.
+    left_out: how many tasks of a suite have other answers than one of --task;
+      None where there is no suite, and such a task is refused.
+  """
+
+  weights: SharedWeights
+  left_out: collections.Counter[str] | None = None
 
 
-def _eval(call: Call) -> None:
-  flags = call.arguments
-  if flags.submission is None:
-    eval_command.evaluate(
-        call.config,
-        call.workdir,
-        split=flags.split,
-        prompt_file=call.prompt_file,
-        row=flags.row,
-        tasks=flags.task,
-    )
+def _train(call: Call, shared: _Shared) -> None:
+  commands.train(call.config, call.workdir, call.gin_config, shared.weights)
+
+
+def _check_submission(flags: argparse.Namespace) -> None:
+  """Refuses flags that say something else than --submission."""
+  if flags.command != "eval" or flags.submission is None:
     return
   if flags.split or flags.task:
     other = (
@@ -66,16 +74,30 @@ def _eval(call: Call) -> None:
         f"--submission={flags.submission}: found {other}, expected neither"
         " --task nor --split: a submission is of the task's own test split"
     )
-  eval_command.submit(
+
+
+def _eval(call: Call, shared: _Shared) -> None:
+  flags = call.arguments
+  common = {
+      "prompt_file": call.prompt_file,
+      "row": flags.row,
+      "weights": shared.weights,
+  }
+  if flags.submission is not None:
+    eval_command.submit(call.config, call.workdir, flags.submission, **common)
+    return
+  eval_command.evaluate(
       call.config,
       call.workdir,
-      flags.submission,
-      prompt_file=call.prompt_file,
-      row=flags.row,
+      split=flags.split,
+      tasks=flags.task,
+      left_out=shared.left_out,
+      **common,
   )
 
 
-def _infer(call: Call) -> None:
+def _infer(call: Call, shared: _Shared) -> None:
+  del shared
   inference.infer(
       call.config,
       call.workdir,
@@ -87,11 +109,12 @@ def _infer(call: Call) -> None:
   )
 
 
-def _score(call: Call) -> None:
-  commands.score(call.config, call.workdir, call.prompt_file)
+def _score(call: Call, shared: _Shared) -> None:
+  commands.score(call.config, call.workdir, call.prompt_file, shared.weights)
 
 
-def _export(call: Call) -> None:
+def _export(call: Call, shared: _Shared) -> None:
+  del shared
   exporting.export(
       call.config,
       call.workdir,
@@ -103,11 +126,12 @@ def _export(call: Call) -> None:
   )
 
 
-def _cache(call: Call) -> None:
+def _cache(call: Call, shared: _Shared) -> None:
+  del shared
   commands.cache(call.config, call.workdir)
 
 
-_COMMANDS: dict[str, Callable[[Call], None]] = {
+_COMMANDS: dict[str, Callable[[Call, _Shared], None]] = {
     "train": _train,
     "eval": _eval,
     "infer": _infer,
@@ -119,7 +143,8 @@ _COMMANDS: dict[str, Callable[[Call], None]] = {
 
 def run(call: Call) -> None:
   """Runs the command of an experiment that the flags name."""
-  _COMMANDS[call.arguments.command](call)
+  _check_submission(call.arguments)
+  _COMMANDS[call.arguments.command](call, _Shared(weights=SharedWeights()))
 
 
 # Commands that make sense of every task of a suite, one after another.
@@ -134,10 +159,11 @@ def run_suite(calls: Mapping[str, Call], workdir: pathlib.Path) -> None:
     workdir: of the suite; each task has a folder in it.
 
   Raises:
-    UserError: a task failed, or the command is about one prompt.
+    UserError: tasks that failed, after the others ran; or the command is about
+      one prompt.
   """
-  command = next(iter(calls.values())).arguments.command
-  if command == "train":
+  arguments = next(iter(calls.values())).arguments
+  if arguments.command == "train":
     suite.train(
         {
             name: suite.SuiteTask(
@@ -149,16 +175,57 @@ def run_suite(calls: Mapping[str, Call], workdir: pathlib.Path) -> None:
         },
         workdir,
     )
-  elif command in _OF_EACH_TASK:
-    for call in calls.values():
-      run(call)
+  elif arguments.command in _OF_EACH_TASK:
+    _check_submission(arguments)
+    _run_each(calls, _COMMANDS[arguments.command])
   else:
     name = next(iter(calls))
     raise UserError(
         f"TASK_FILES: found {len(calls)} tasks, expected one for"
-        f" {command}: add --gin_file=tasks/{name}.gin"
+        f" {arguments.command}: add --gin_file=tasks/{name}.gin"
         f' --gin.TASK_FILES="()" --workdir={workdir / name}'
     )
+
+
+def _run_each(
+    calls: Mapping[str, Call], command: Callable[[Call, _Shared], None]
+) -> None:
+  """Runs a command of every task; the frozen weights are loaded once.
+
+  Args:
+    calls: what to run for each task, by name.
+    command: one of `_COMMANDS`.
+
+  Raises:
+    UserError: tasks that failed, after the others ran.
+  """
+  left_out: collections.Counter[str] = collections.Counter()
+  shared = _Shared(weights=SharedWeights(), left_out=left_out)
+  # Tasks that fail for one reason are named together.
+  failed: dict[str, list[str]] = {}
+  for name, call in calls.items():
+    try:
+      command(call, shared)
+    except BrokenPipeError:
+      raise
+    except Exception as e:
+      reason = mendable(e)
+      if reason is None:
+        raise
+      failed.setdefault(reason, []).append(name)
+    sys.stdout.flush()
+  if failed:
+    count = sum(map(len, failed.values()))
+    reasons = [f"{', '.join(names)}: {why}" for why, names in failed.items()]
+    raise UserError(
+        f"{count} of {len(calls)} tasks failed: {'; '.join(reasons)}"
+    )
+  for task, count in left_out.items():
+    if count == len(calls):
+      raise UserError(
+          f"--task={task}: found other answers than those of each of the"
+          f" {count} tasks of TASK_FILES, expected those of one"
+      )
 
 
 def convert(

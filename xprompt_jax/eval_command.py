@@ -4,6 +4,7 @@
 them to `submission.py`. docs/evaluation.md shows the lines.
 """
 
+import collections
 from collections.abc import Iterator, Sequence
 import dataclasses
 import json
@@ -18,6 +19,8 @@ from xprompt_jax import (
     artifacts,
     candidates,
     evaluation,
+    mixtures,
+    other_tasks,
     stored_prompts,
     submission,
 )
@@ -26,12 +29,13 @@ from xprompt_jax.answers import Answers
 from xprompt_jax.experiment import (
     Experiment,
     ExperimentConfig,
+    SharedWeights,
     load_experiment,
     load_splits,
 )
 from xprompt_jax.mixtures import MixedSplit
 from xprompt_jax.token_cache import CachedSplit
-from xprompt_jax.types import PromptMasks, require
+from xprompt_jax.types import PromptMasks, UserError, require
 
 MAJORITY_VOTE = "majority_vote"
 MEAN_PROBABILITY = "mean_probability"
@@ -47,6 +51,18 @@ class _Prompts:
   tasks: list[str | None]
   prompt: np.ndarray
   masks: PromptMasks
+
+  def take(self, row: int) -> "_Prompts":
+    """One row alone."""
+    index = np.array([row])
+    return dataclasses.replace(
+        self,
+        numbers=[self.numbers[row]],
+        seeds=[self.seeds[row]],
+        tasks=[self.tasks[row]],
+        prompt=self.prompt[index],
+        masks=masks_lib.take_rows(self.masks, index),
+    )
 
 
 def _load_prompts(
@@ -83,6 +99,8 @@ def evaluate(
     prompt_file: str | None = None,
     row: int | None = None,
     tasks: Sequence[str] = (),
+    left_out: collections.Counter[str] | None = None,
+    weights: SharedWeights | None = None,
 ) -> None:
   """Prints a JSON line of metrics for each prompt, and for all together.
 
@@ -95,10 +113,10 @@ def evaluate(
     row: which of its prompts; None means all.
     tasks: other tasks to evaluate on, as EVAL_TASKS names them; none means
       those.
+    left_out: counts tasks that are left out with a line on stderr, because
+      their answers are others; None refuses them.
+    weights: of the task before; None loads them.
   """
-  config = dataclasses.replace(
-      config, eval_tasks=tuple(tasks) or config.eval_tasks
-  )
   # What is wrong with a prompt is found before weights are loaded.
   stored_prompts.load_prompts(config, workdir, prompt_file)
   split = split or ("test" if config.task.test_split else "validation")
@@ -108,7 +126,10 @@ def evaluate(
       f"{split.upper()}_SPLIT = None",
       "a split that the task has",
   )
-  experiment = load_experiment(config, workdir, roles=(split,))
+  config = dataclasses.replace(
+      config, eval_tasks=_eval_tasks(config, workdir, split, tasks, left_out)
+  )
+  experiment = load_experiment(config, workdir, roles=(split,), weights=weights)
   prompts = _load_prompts(experiment, prompt_file, row)
   tables = [experiment.rows(split, prompts.seeds, prompts.tasks)] + [
       experiment.rows_of([other] * len(prompts.seeds), prompts.seeds)
@@ -118,6 +139,36 @@ def evaluate(
     found = answers.answer(experiment, rows, prompts.prompt, prompts.masks)
     for line in (*_row_lines(prompts, found), *_ensembles(prompts, found)):
       print(json.dumps(line))
+
+
+def _eval_tasks(
+    config: ExperimentConfig,
+    workdir: pathlib.Path,
+    role: str,
+    tasks: Sequence[str],
+    left_out: collections.Counter[str] | None,
+) -> tuple[str, ...]:
+  """The other tasks to evaluate on, checked before weights are loaded."""
+  names = tuple(dict.fromkeys(tasks or config.eval_tasks))
+  if not names:
+    return ()
+  cache = (workdir / artifacts.CACHE, config.model.vocab_size)
+  _, own = load_splits(config.task, *cache, (role,))
+  found = []
+  for name in names:
+    try:
+      other_tasks.load(
+          config.task, own, [name], cache_dir=cache[0], vocab_size=cache[1]
+      )
+    except other_tasks.OtherTaskError as e:
+      line = f"--task={name}: {e.why}" if tasks else str(e)
+      if left_out is None or not e.other_answers:
+        raise UserError(line) from e
+      left_out[name] += 1
+      print(f"{line}; left out", file=sys.stderr)
+    else:
+      found.append(name)
+  return tuple(found)
 
 
 def _facts(split: CachedSplit) -> dict[str, Any]:
@@ -197,8 +248,12 @@ def submit(
     *,
     prompt_file: str | None = None,
     row: int | None = None,
+    weights: SharedWeights | None = None,
 ) -> None:
   """Writes predictions of the official test split for the leaderboard.
+
+  Of a mixture each task has a file. Where rows read different tasks, a task's
+  is by its own row, of the seed of the row that is asked for.
 
   Args:
     config: the root config.
@@ -206,10 +261,11 @@ def submit(
     folder: where the leaderboard's files go.
     prompt_file: a prompt to use instead of the run's.
     row: which of its prompts; None means the first.
+    weights: of the task before; None loads them.
 
   Raises:
-    UserError: the leaderboard does not know the task, or its test split is not
-      whole.
+    UserError: the leaderboard does not know a task, or its test split is not
+      whole; the files of the other tasks are written.
   """
   stored_prompts.load_prompts(config, workdir, prompt_file)
   # Recipes have no TEST_SPLIT where it has no labels.
@@ -225,15 +281,34 @@ def submit(
   )
   whole = splits["test"]
   parts = whole.members if isinstance(whole, MixedSplit) else (whole,)
+  known, failed = [], []
   for part in parts:
-    submission.check_task(part.task)
-  experiment = dataclasses.replace(
-      load_experiment(config, workdir, roles=()), splits=splits
-  )
-  prompts = _load_prompts(experiment, prompt_file, row or 0)
-  for part in parts:
-    if prompts.tasks[0] in (None, part.task):
-      _submit_task(experiment, prompts, part, folder)
+    try:
+      submission.check_split(part.task, part.examples)
+      known.append(part)
+    except UserError as e:
+      failed.append(str(e))
+  if known:
+    config = dataclasses.replace(config, eval_tasks=())
+    experiment = dataclasses.replace(
+        load_experiment(config, workdir, roles=(), weights=weights),
+        splits=splits,
+    )
+    prompts = _load_prompts(experiment, prompt_file, None)
+    stored_prompts.check_row(row or 0, prompts.path, len(prompts.numbers))
+    for part in known:
+      own = _row_of(prompts, row or 0, part.task)
+      _submit_task(experiment, prompts.take(own), part, folder)
+  if failed:
+    raise UserError("; ".join(failed))
+
+
+def _row_of(prompts: _Prompts, row: int, task: str) -> int:
+  """The row that answers a task: of the same seed where tasks have their own."""
+  if prompts.tasks[row] in (None, task):
+    return row
+  labels = list(zip(prompts.tasks, prompts.seeds, strict=True))
+  return labels.index((task, prompts.seeds[row]))
 
 
 def _submit_task(
@@ -241,30 +316,43 @@ def _submit_task(
 ) -> None:
   """Writes the file of one task and names it."""
   rows = experiment.rows_of([split], prompts.seeds)
-  common = (experiment, rows, prompts.prompt, prompts.masks)
-  found = answers.answer(*common, ways=())
+  found = answers.answer(
+      experiment, rows, prompts.prompt, prompts.masks, ways=()
+  )
   texts = found.texts[found.predict_by][0]
-  if malformed := _malformed(split, texts):
-    ranked = answers.answer(*common, ways=(candidates.RANK,))
-    for i in malformed:
-      texts[i] = ranked.texts[candidates.RANK][0][i]
-    print(
-        f"task {split.task}, split {split.split}: {len(malformed)} of"
-        f" {len(texts)} predictions were none of the task's answers; the answer"
-        " that ranks first stands in their place",
-        file=sys.stderr,
+  malformed = _malformed(split, texts)
+  if malformed:
+    some = mixtures.take(split, np.array(malformed))
+    scores = candidates.score_table(
+        prompts.prompt,
+        prompts.masks,
+        experiment.rows_of([some], prompts.seeds),
+        candidates.RANK,
+        **experiment.predicting,
     )
+    best = candidates.best(some, scores[0])
+    for i, text in zip(malformed, best, strict=True):
+      texts[i] = text
   written = submission.write_submission(
       task=split.task,
       examples=split.examples,
       predictions=[split.postprocess(text, i) for i, text in enumerate(texts)],
       folder=folder,
   )
+  replaced, by = len(malformed), "the answer that ranks first stands"
+  if not malformed and written.num_malformed:
+    replaced, by = written.num_malformed, f"{written.replacement} stands"
+  if replaced:
+    print(
+        f"task {split.task}, split {split.split}: {replaced} of {len(texts)}"
+        f" predictions were none of the task's answers; {by} in their place",
+        file=sys.stderr,
+    )
   line = {
       "prompt": prompts.path,
       "row": prompts.numbers[0],
       **_facts(split),
-      "malformed": len(malformed) or written.num_malformed,
+      "malformed": replaced,
       "file": str(written.path),
   }
   print(json.dumps(line))

@@ -10,12 +10,29 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from xprompt_jax.task_config import TaskConfig
+from xprompt_jax import artifacts
+from xprompt_jax.task_config import ROLES, TaskConfig
 from xprompt_jax.task_data import load_splits
 from xprompt_jax.token_cache import CachedSplit
 from xprompt_jax.types import UserError
 
 _SHOWN = 4
+
+
+class OtherTaskError(UserError):
+  """A task that cannot be evaluated on.
+
+  Attributes:
+    name: what the user called it.
+    why: one line without the name.
+    other_answers: whether all that is wrong is its set of answers.
+  """
+
+  def __init__(self, name: str, why: str, *, other_answers: bool = False):
+    super().__init__(f"EVAL_TASKS: {name}: {why}")
+    self.name = name
+    self.why = why
+    self.other_answers = other_answers
 
 
 def answer_set(split: CachedSplit) -> frozenset[str] | None:
@@ -43,19 +60,23 @@ def check_same_answers(name: str, own: CachedSplit, other: CachedSplit) -> None:
     other: what it is evaluated on.
 
   Raises:
-    UserError: names both sets.
+    OtherTaskError: names both sets.
   """
   wanted, found = answer_set(own), answer_set(other)
   if wanted is None or found is None:
     missing = own if wanted is None else other
-    raise UserError(
-        f"--task={name}: task {missing.task}, split {missing.split}: found no"
-        " candidates, expected two tasks with the same closed set of answers"
+    raise OtherTaskError(
+        name,
+        f"task {missing.task}, split {missing.split}: found no candidates,"
+        " expected two tasks with the same closed set of answers",
+        other_answers=True,
     )
   if wanted != found:
-    raise UserError(
-        f"--task={name}: found the answers {_shown(found)}, expected those of"
-        f" task {own.task}: {_shown(wanted)}"
+    raise OtherTaskError(
+        name,
+        f"found the answers {_shown(found)}, expected those of task {own.task}:"
+        f" {_shown(wanted)}",
+        other_answers=True,
     )
 
 
@@ -71,8 +92,7 @@ def load(
 
   Args:
     config: the run's task; module, lengths and vocabulary are shared.
-    splits: its own, by role; without `validation` and `test` nothing is
-      loaded.
+    splits: its own, by role; without any nothing is loaded.
     names: `NAME`, read in the split of the run's last role, or `NAME/SPLIT`.
     cache_dir: where token caches are.
     vocab_size: V of the model.
@@ -81,9 +101,10 @@ def load(
     Splits by name.
 
   Raises:
-    UserError: a task that is not there, or has other answers.
+    OtherTaskError: a task that is not there, or has other answers.
+    UserError: whatever is wrong with its data.
   """
-  role = next((r for r in ("test", "validation") if r in splits), None)
+  role = next((r for r in reversed(ROLES) if r in splits), None)
   found: dict[str, CachedSplit] = {}
   if role is None:
     return found
@@ -93,7 +114,45 @@ def load(
     if split:
       changed[f"{role}_split"] = split
     other = dataclasses.replace(config, **changed)
-    _, loaded = load_splits(other, cache_dir, vocab_size, (role,))
+    try:
+      _, loaded = load_splits(other, cache_dir, vocab_size, (role,))
+    except UserError as e:
+      # Which setting names a task is another one here.
+      prefix = f"MIXTURE_OR_TASK_NAME {task}: "
+      if not str(e).startswith(prefix):
+        raise
+      raise OtherTaskError(name, str(e).removeprefix(prefix)) from e
     check_same_answers(name, splits[role], loaded[role])
     found[name] = loaded[role]
   return found
+
+
+def check_unchanged(path: pathlib.Path, config: Mapping[str, Any]) -> None:
+  """Refuses to add or drop tasks of EVAL_TASKS where results are written.
+
+  Args:
+    path: a result that may be there.
+    config: of this run, JSON-able, `other_tasks` among it.
+
+  Raises:
+    UserError: says what evaluates them without training anew; or the rest of
+      the config is another.
+  """
+  if not path.exists():
+    return
+  old = artifacts.read_json(path).get("config")
+  old = old if isinstance(old, dict) else {}
+  key = "other_tasks"
+  known, new = old.get(key, {}), config.get(key, {})
+  if set(known) == set(new):
+    return  # Contents are compared with the rest.
+  artifacts.check_config(
+      path,
+      {name: value for name, value in old.items() if name != key},
+      {name: value for name, value in config.items() if name != key},
+  )
+  raise UserError(
+      f"EVAL_TASKS: found {tuple(new)}, expected {tuple(known)}, as {path} was"
+      " written with; `t5x eval --task=NAME` evaluates on other tasks without"
+      " training anew"
+  )

@@ -4,19 +4,18 @@ Reads `result.json` alone: neither the model nor an accelerator is needed.
 Everything fits into 80 columns, so that it reads the same in a log file.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+import functools
 import math
 import pathlib
 from typing import Any
 
-import rich.box
-import rich.console
 import rich.table
 from scipy import stats
 
-from xprompt_jax import artifacts, cells, progress
+from xprompt_jax import artifacts, cells, progress, text_tables
+from xprompt_jax.text_tables import WIDTH
 
-WIDTH = 80
 TITLES = {
     "no_prompt": "no prompt",
     "prompt_tuning": "prompt tuning",
@@ -46,22 +45,6 @@ def _splits_and_metrics(
   return splits, [name for name in first["validation"] if name != "score"]
 
 
-def plain_table(
-    title: str | None = None, first: str = "method"
-) -> rich.table.Table:
-  """An empty table with its first column; it fits into a log file."""
-  table = rich.table.Table(
-      title=title,
-      title_justify="left",
-      box=rich.box.SIMPLE_HEAD,
-      show_edge=False,
-      pad_edge=False,
-      padding=(0, 0, 0, 1),
-  )
-  table.add_column(first, no_wrap=True)
-  return table
-
-
 def _add_scores(table: rich.table.Table, summary: Mapping[str, Any]) -> None:
   splits, metrics = _splits_and_metrics(summary)
   for split in splits:
@@ -81,8 +64,8 @@ def _one_table_or_two(
   num_seeds = len(methods[-1]["rows"])
   over = f"{num_seeds} seed{'s' if num_seeds > 1 else ''}"
   spread = ", mean ± standard deviation" if num_seeds > 1 else ""
-  scores = plain_table(f"{summary['task']}: {over}{spread}")
-  sizes = plain_table() if split_up else scores
+  scores = text_tables.plain_table(f"{summary['task']}: {over}{spread}")
+  sizes = text_tables.plain_table() if split_up else scores
   _add_scores(scores, summary)
   for title, _, _ in _SIZES:
     sizes.add_column(title, justify="right", no_wrap=True)
@@ -112,28 +95,35 @@ def _one_table_or_two(
 def _by_metric(summary: Mapping[str, Any]) -> list[rich.table.Table]:
   """A row for each metric, for those of a mixture's many tasks."""
   splits, metrics = _splits_and_metrics(summary)
-  tables = []
-  for split in splits:
-    table = plain_table(f"{summary['task']}: {split}", first="metric")
-    for method in summary["methods"]:
+
+  def table(
+      split: str, methods: Sequence[Mapping[str, Any]], between: str
+  ) -> rich.table.Table:
+    made = text_tables.titled_table(
+        f"{summary['task']}: {split}", first="metric"
+    )
+    for method in methods:
       title = TITLES[method["method"]]
-      table.add_column(title, justify="right", no_wrap=True)
+      made.add_column(title, justify="right", no_wrap=True)
     for metric in (*metrics, "score"):
       found = [
           cells.score_cell(
               [row.get(split, {}).get(metric) for row in method["rows"]],
               cells.sizes_of(method["rows"], split, metric),
-              "\n",
+              between,
           )
-          for method in summary["methods"]
+          for method in methods
       ]
-      table.add_row(metric, *found)
-    tables.append(table)
-  return tables
+      made.add_row(metric, *found)
+    return made
 
-
-def _width(table: rich.table.Table) -> int:
-  return rich.console.Console(width=4 * WIDTH).measure(table).maximum
+  return [
+      made
+      for split in splits
+      for made in text_tables.fitting_tables(
+          functools.partial(table, split), summary["methods"]
+      )
+  ]
 
 
 def summary_tables(summary: Mapping[str, Any]) -> list[rich.table.Table]:
@@ -155,15 +145,15 @@ def summary_tables(summary: Mapping[str, Any]) -> list[rich.table.Table]:
     layouts.insert(0, (False, " "))
   for split_up, between in layouts:
     tables = _one_table_or_two(summary, split_up=split_up, between=between)
-    if all(_width(table) <= WIDTH for table in tables):
+    if all(text_tables.width(table) <= WIDTH for table in tables):
       return tables
   return [*_by_metric(summary), tables[-1]]
 
 
-def _apart_table(
+def _apart_tables(
     summary: Mapping[str, Any], key: str, columns: Mapping[str, str], what: str
-) -> rich.table.Table:
-  """One number of each method for each way, or each other task.
+) -> list[rich.table.Table]:
+  """Scores of each method for each way, or each other task.
 
   Args:
     summary: the contents of `WORKDIR/result.json`.
@@ -171,31 +161,38 @@ def _apart_table(
     columns: titles by name.
     what: stands in the title behind the metric.
   """
-  splits, metrics = _splits_and_metrics(summary)
-  metric = metrics[0] if len(metrics) == 1 else "score"
-  title = f"{summary['task']}: {metric} {what}"
-  for between in (" ", "\n"):
-    table = plain_table(title)
-    # rich breaks a title that is wider than its table.
-    table.min_width = len(title)
-    for name in columns.values():
-      table.add_column(name, justify="right", no_wrap=True)
+  splits, _ = _splits_and_metrics(summary)
+  first = summary["methods"][-1]["rows"][0][key]
+  metrics = list(
+      dict.fromkeys(metric for name in columns for metric in first[name])
+  )
+  metrics.remove("score")
+  # Where there are several, each has a line below their mean.
+  shown = metrics if len(metrics) == 1 else ["score", *metrics]
+  title = f"{summary['task']}: {shown[0]} {what}"
+
+  def build(names: Sequence[str], between: str) -> rich.table.Table:
+    table = text_tables.titled_table(title)
+    for name in names:
+      table.add_column(columns[name], justify="right", no_wrap=True)
     for method in summary["methods"]:
       rows = method["rows"]
-      found = [
-          cells.score_cell(
-              [row.get(key, {}).get(name, {}).get(metric) for row in rows],
-              cells.sizes_of(
-                  rows, splits[-1] if key == "ways" else name, metric
-              ),
-              between,
-          )
-          for name in columns
-      ]
-      table.add_row(TITLES[method["method"]], *found)
-    if _width(table) <= WIDTH:
-      break
-  return table
+      for metric in shown:
+        found = [
+            cells.score_cell(
+                [row.get(key, {}).get(name, {}).get(metric) for row in rows],
+                cells.sizes_of(
+                    rows, splits[-1] if key == "ways" else name, metric
+                ),
+                between,
+            )
+            for name in names
+        ]
+        own = TITLES[method["method"]]
+        table.add_row(own if metric == shown[0] else f"  {metric}", *found)
+    return table
+
+  return text_tables.fitting_tables(build, list(columns))
 
 
 def way_tables(summary: Mapping[str, Any]) -> list[rich.table.Table]:
@@ -205,8 +202,8 @@ def way_tables(summary: Mapping[str, Any]) -> list[rich.table.Table]:
     summary: the contents of `WORKDIR/result.json`.
 
   Returns:
-    A table of each that was measured, of the task's metric, or of the score
-    where there are several.
+    Tables of each that was measured, of the task's metric; where there are
+    several, of their mean, and below each method a line for each of them.
   """
   splits, _ = _splits_and_metrics(summary)
   first = summary["methods"][-1]["rows"][0]
@@ -214,12 +211,10 @@ def way_tables(summary: Mapping[str, Any]) -> list[rich.table.Table]:
   ways = {k: v for k, v in _WAYS.items() if k in first.get("ways", {})}
   if len(ways) > 1:
     what = f"on {splits[-1]} by way of predicting"
-    tables.append(_apart_table(summary, "ways", ways, what))
+    tables += _apart_tables(summary, "ways", ways, what)
   if others := first.get("other_tasks"):
     columns = {name: name for name in others}
-    tables.append(
-        _apart_table(summary, "other_tasks", columns, "on other tasks")
-    )
+    tables += _apart_tables(summary, "other_tasks", columns, "on other tasks")
   return tables
 
 
@@ -246,6 +241,21 @@ def _half_interval(spread: float, count: int) -> float:
   """Half of Student's 95 % interval of a mean over `count` seeds."""
   quantile = float(stats.t.ppf(0.975, count - 1))
   return quantile * spread / math.sqrt(count)
+
+
+def _both_shares(
+    summary: Mapping[str, Any], split: str, metric: str
+) -> str | None:
+  """k/N of XPrompt and prompt tuning; None for a metric that is no share."""
+  rows = {method["method"]: method["rows"] for method in summary["methods"]}
+  found = [
+      cells.shares(
+          [row[split].get(metric) for row in rows[method]],
+          cells.sizes_of(rows[method], split, metric),
+      )
+      for method in ("xprompt", "prompt_tuning")
+  ]
+  return f"{found[0]} against {found[1]}" if all(found) else None
 
 
 def comparison(summary: Mapping[str, Any]) -> str:
@@ -281,16 +291,12 @@ def comparison(summary: Mapping[str, Any]) -> str:
   if len(gains) > 1:
     line += f" ± {spread:.2f} over {len(gains)} seeds"
     notes.append(f"better in {better}, worse in {worse}")
-  rows = {method["method"]: method["rows"] for method in summary["methods"]}
-  shares = [
-      cells.shares(
-          [row[split].get(what) for row in rows[method]],
-          cells.sizes_of(rows[method], split, what),
-      )
-      for method in ("xprompt", "prompt_tuning")
+  shares = {name: _both_shares(summary, split, name) for name in metrics}
+  notes += [
+      text if name == what else f"{name} {text}"
+      for name, text in shares.items()
+      if text is not None
   ]
-  if all(shares):
-    notes.append(f"{shares[0]} against {shares[1]}")
   if notes:
     line += f" ({'; '.join(notes)})"
   if len(gains) > 1 and abs(mean) <= _half_interval(spread, len(gains)):
@@ -308,16 +314,9 @@ def comparison(summary: Mapping[str, Any]) -> str:
   return f"{line}."
 
 
-def console() -> rich.console.Console:
-  """Where tables go; a narrower terminal wraps lines and drops nothing."""
-  found = rich.console.Console(highlight=False)
-  found.width = max(found.width, WIDTH)
-  return found
-
-
 def print_scores(summary: Mapping[str, Any]) -> None:
   """Prints the tables of one task, and what they say of XPrompt."""
-  output = console()
+  output = text_tables.console()
   for table in (*summary_tables(summary), *way_tables(summary)):
     output.print(table)
     output.print()
@@ -331,7 +330,7 @@ def print_scores(summary: Mapping[str, Any]) -> None:
 
 def print_files(summary: Mapping[str, Any], workdir: pathlib.Path) -> None:
   """Prints the time each stage took, and where the files are."""
-  output = console()
+  output = text_tables.console()
   seconds = summary["seconds"]
   parts = [f"{k} {progress.duration(v)}" for k, v in seconds.items()]
   total = progress.duration(sum(seconds.values()))

@@ -14,7 +14,7 @@ from typing import Any
 import rich.console
 import rich.table
 
-from xprompt_jax import cells, report
+from xprompt_jax import cells, report, text_tables
 
 # Raised when a reader of older results would read newer ones wrongly.
 SCHEMA = 1
@@ -64,6 +64,19 @@ def by_task(summary: Summary) -> dict[str, Summary]:
   }
 
 
+def _counts(
+    rows: Sequence[Mapping[str, Any]], split: str, metrics: Sequence[str]
+) -> dict[str, str]:
+  """The metrics that are shares, as "74/104" over all seeds."""
+  found = {
+      name: cells.shares(
+          [row[split][name] for row in rows], cells.sizes_of(rows, split, name)
+      )
+      for name in metrics
+  }
+  return {name: text for name, text in found.items() if text}
+
+
 def _task_result(summary: Summary) -> dict[str, Any]:
   """One task's scores by method; on test where there is one."""
   first = summary["methods"][0]["rows"][0]
@@ -76,9 +89,9 @@ def _task_result(summary: Summary) -> dict[str, Any]:
         "seeds": [row["seed"] for row in rows],
         "scores": [row[split]["score"] for row in rows],
         "metrics": {
-            name: statistics.fmean(row[split][name] for row in rows)
-            for name in metrics
+            name: [row[split][name] for row in rows] for name in metrics
         },
+        "counts": _counts(rows, split, metrics),
     }
   return {
       "task": summary["task"],
@@ -133,50 +146,81 @@ def suite_result(
         "missing": [t for t in SUPERGLUE if t not in counted.values()],
         "scores": _mean_scores([tasks[name] for name in counted]),
     }
-  else:
+  elif tasks:
     result["average"] = {"scores": _mean_scores(list(tasks.values()))}
   return result
 
 
-def suite_table(result: Mapping[str, Any]) -> rich.table.Table:
+def _result_cell(
+    task: Mapping[str, Any], method: str, metric: str, between: str
+) -> str:
+  """One number of a task by a method, with its k/N where it is a share."""
+  found = task["methods"].get(method)
+  if found is None:
+    return cells.cell((), 2)
+  metrics = found["metrics"]
+  values = found["scores"] if metric == "score" else metrics.get(metric, ())
+  # The score of a task with one metric is that metric.
+  own = next(iter(metrics)) if len(metrics) == 1 else metric
+  share = found["counts"].get(own)
+  return cells.cell(list(values), 2) + (f"{between}({share})" if share else "")
+
+
+def _add_task(
+    table: rich.table.Table,
+    name: str,
+    task: Mapping[str, Any],
+    methods: Sequence[str],
+    between: str,
+) -> None:
+  """A line for the score; below it one for each metric, if there are several."""
+  metrics = list(next(iter(task["methods"].values()))["metrics"])
+  for metric in ("score", *(metrics if len(metrics) > 1 else ())):
+    table.add_row(
+        name if metric == "score" else f"  {metric}",
+        report.SPLITS[task["split"]] if metric == "score" else "",
+        *(_result_cell(task, m, metric, between) for m in methods),
+    )
+
+
+def suite_tables(result: Mapping[str, Any]) -> list[rich.table.Table]:
   """A row for each task, a column for each method, and the mean over tasks.
 
   Args:
     result: from `suite_result`.
 
   Returns:
-    Scores (means of a task's metrics) as mean and standard deviation over
-    seeds.
+    One table, or several where its columns are too many. Scores (means of a
+    task's metrics) as mean and standard deviation over seeds, with k/N where
+    the score is one share; each metric of a task that has several.
   """
-  methods: dict[str, None] = {}
+  known: dict[str, None] = {}
   for task in result["tasks"].values():
-    methods.update(dict.fromkeys(task["methods"]))
-  table = report.plain_table("score of each task", first="task")
-  table.add_column("split", no_wrap=True)
-  for method in methods:
-    table.add_column(report.TITLES[method], justify="right", no_wrap=True)
-  for name, task in result["tasks"].items():
-    scores_of = [task["methods"].get(m, {}).get("scores", ()) for m in methods]
-    table.add_row(
-        name,
-        report.SPLITS[task["split"]],
-        *(cells.cell(list(scores), 2) for scores in scores_of),
-    )
-  table.add_section()
+    known.update(dict.fromkeys(task["methods"]))
   mean = result.get("superglue") or result["average"]
-  table.add_row(
-      "SuperGLUE" if "superglue" in result else "average",
-      "",
-      *(cells.cell(list(mean["scores"].get(m, ())), 2) for m in methods),
-  )
-  return table
+  title = "SuperGLUE" if "superglue" in result else "average"
+
+  def build(methods: Sequence[str], between: str) -> rich.table.Table:
+    table = text_tables.titled_table("score of each task", first="task")
+    table.add_column("split", no_wrap=True)
+    for method in methods:
+      table.add_column(report.TITLES[method], justify="right", no_wrap=True)
+    for name, task in result["tasks"].items():
+      _add_task(table, name, task, methods, between)
+    table.add_section()
+    means = [cells.cell(list(mean["scores"].get(m, ())), 2) for m in methods]
+    table.add_row(title, "", *means)
+    return table
+
+  return text_tables.fitting_tables(build, list(known))
 
 
 def print_suite(result: Mapping[str, Any]) -> None:
   """Prints the table of a suite, and which tasks it lacks."""
-  console = report.console()
-  console.print(suite_table(result))
-  console.print()
+  console = text_tables.console()
+  for table in suite_tables(result):
+    console.print(table)
+    console.print()
   paragraphs = []
   if superglue := result.get("superglue"):
     counted, missing = superglue["tasks"], superglue["missing"]
@@ -190,7 +234,7 @@ def print_suite(result: Mapping[str, Any]) -> None:
   if failed := result["failed"]:
     paragraphs.append(f"Failed: {', '.join(failed)}.")
   for text in paragraphs:
-    console.print(text, width=report.WIDTH)
+    console.print(text, width=text_tables.WIDTH)
 
 
 def print_run(summary: Summary, workdir: pathlib.Path) -> None:

@@ -10,7 +10,14 @@ import dataclasses
 import time
 from typing import Any
 
-from xprompt_jax import answers, artifacts, prompts, stages, tickets
+from xprompt_jax import (
+    answers,
+    artifacts,
+    other_tasks,
+    prompts,
+    stages,
+    tickets,
+)
 from xprompt_jax.experiment import Experiment
 from xprompt_jax.tickets import Table, Ticket
 
@@ -174,6 +181,7 @@ def run_evaluate(experiment: Experiment, found: Found) -> list[dict[str, Any]]:
       "test": experiment.split_fingerprints("test"),
       **_other_tasks(experiment),
   }
+  other_tasks.check_unchanged(folder / artifacts.RESULT, config)
   result = artifacts.finished_result(folder, config)
   if result is not None:
     return result["methods"]
@@ -271,6 +279,7 @@ def run_experiment(experiment: Experiment) -> dict[str, Any]:
       "test": experiment.split_fingerprints("test"),
       **_other_tasks(experiment),
   }
+  other_tasks.check_unchanged(experiment.workdir / artifacts.RESULT, config)
   summary = artifacts.finished_result(experiment.workdir, config)
   if summary is not None:
     return summary

@@ -135,7 +135,9 @@ class CachedSplit:
 
   def metric_sizes(self) -> dict[str, int]:
     """Returns of how many each metric is a share; see `counts`."""
-    return counts.metric_sizes(self.targets_for_metrics())
+    return counts.metric_sizes(
+        self.targets_for_metrics(), self.info.get("metrics", ())
+    )
 
   def postprocess(self, prediction: str, index: int) -> Any:
     """Returns the model's text for one example as the metrics want it."""

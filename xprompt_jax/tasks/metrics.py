@@ -19,7 +19,7 @@ Grouped = Mapping[str, int]
 
 
 def accuracy(
-    targets: Sequence[int], predictions: Sequence[int]
+    targets: Sequence[int | str], predictions: Sequence[int | str]
 ) -> dict[str, float]:
   """Returns the percentage of predictions that equal their target."""
   equal = np.asarray(targets) == np.asarray(predictions)

@@ -29,7 +29,7 @@ _VOCABULARY = resources.files("xprompt_jax") / "bundled/sentencepiece.model"
 _EXTRA_IDS = 32
 # The rows are a function of this file: another file, another token cache.
 _LANGUAGE = pathlib.Path(mini_language.__file__)
-_METRICS = {
+_METRICS: dict[str, list[Callable[..., Any]]] = {
     "mini_boolq": [metrics.accuracy],
     "mini_rte": [metrics.accuracy],
     "mini_cb": [metrics.mean_3class_f1, metrics.accuracy],
