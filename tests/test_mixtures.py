@@ -108,24 +108,6 @@ def test_examples_of_a_mixture_have_their_tasks_answers():
   assert [both.candidates(i) for i in (1, 2)] == [(), ("no", "yes")]
 
 
-def test_a_mixture_of_some_members():
-  both = mixtures.mix("three", [A, B, split_of("c", 30, 3)], [1.0, 2.0, 5.0])
-  some = both.only([both.members[2], both.members[0]])
-  assert [member.task for member in some.members] == ["a", "c"]
-  assert some.rates == (1.0, 5.0)
-  assert some.inputs.tolist() == [10, 1, 11, 1, 30, 1, 31, 1, 32, 1]
-
-
-def test_examples_of_a_mixture_have_their_tasks_answers():
-  described = {
-      "function": "xprompt_jax.tasks.postprocessors:class_id",
-      "kwargs": {"labels": ["no", "yes"]},
-  }
-  old = dataclasses.replace(B, info={**B.info, "postprocessor": described})
-  both = mixtures.mix("both", [A, old], [1.0, 1.0])
-  assert [both.candidates(i) for i in (1, 2)] == [(), ("no", "yes")]
-
-
 def test_metrics_are_named_by_task_and_the_score_is_their_mean_over_tasks():
   metric = {"function": f"{__name__}:_two_metrics", "kwargs": {}}
   two = dataclasses.replace(A, info={**A.info, "metrics": [metric]})

@@ -88,20 +88,6 @@ class MixedSplit(CachedSplit):
         [self.rates[i] for i in kept],
     )
 
-  def candidates(self, index: int) -> tuple[str, ...]:
-    """As for a single task, by the example's own."""
-    member, place = self._place(index)
-    return member.candidates(place)
-
-  def only(self, members: Sequence[CachedSplit]) -> "MixedSplit":
-    """The mixture of some of the members, in their order here."""
-    kept = [i for i, part in enumerate(self.members) if part in members]
-    return mix(
-        self.task,
-        [self.members[i] for i in kept],
-        [self.rates[i] for i in kept],
-    )
-
   def member(self, task: str) -> CachedSplit:
     """The split of one member."""
     return next(member for member in self.members if member.task == task)
