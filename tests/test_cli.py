@@ -101,8 +101,13 @@ def test_workdir_is_named_after_the_gin_file(monkeypatch):
 
 
 def test_interrupt(monkeypatch, capsys):
+  # A job in the background of a shell ignores the signal itself.
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
   _instead_of_train(monkeypatch, lambda: signal.raise_signal(signal.SIGINT))
-  assert run("train", *TINY) == 130
+  try:
+    assert run("train", *TINY) == 130
+  finally:
+    signal.signal(signal.SIGINT, before)
   assert capsys.readouterr().err == (
       "t5x: stopped; the same command goes on from here\n"
   )
