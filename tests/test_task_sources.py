@@ -244,8 +244,11 @@ class TestNames:
       seqio.TaskRegistry.remove(name)
 
   def test_ours_may_be_registered_again(self, add):
+    seqio = shared_data.quiet_import("seqio")
     add([])
+    first = seqio.TaskRegistry.get("taken")
     add([])
+    assert seqio.TaskRegistry.get("taken") is first
 
   def test_others_are_refused(self, add):
     seqio = shared_data.quiet_import("seqio")
