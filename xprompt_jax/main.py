@@ -19,7 +19,7 @@ import re
 import sys
 from typing import Any
 
-from xprompt_jax import flags
+from xprompt_jax import flags, host_memory
 from xprompt_jax.gin_errors import ERRORS, explain, one_line
 
 _GIN_FOLDER = pathlib.Path(__file__).parent / "gin"
@@ -288,6 +288,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   arguments, bindings = flags.parse_arguments(
       sys.argv[1:] if argv is None else argv
   )
+  host_memory.keep_freed_memory()
   from xprompt_jax.types import mendable
 
   try:

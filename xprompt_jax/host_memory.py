@@ -1,0 +1,37 @@
+"""How this process holds its memory on the host.
+
+XLA takes a program's temporaries from malloc and gives them back after each
+call. glibc returns buffers of that size to the kernel, which then hands out
+zeroed pages again at the next call: on a CPU this took longer than the
+arithmetic (`python -m benchmarks.host_memory`).
+"""
+
+import ctypes
+
+# From glibc's malloc.h.
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
+_M_ARENA_MAX = -8
+
+# Freed memory up to this size stays with the process.
+_KEPT_BYTES = 2**30
+
+
+def keep_freed_memory() -> bool:
+  """Has glibc reuse large buffers. To be called before JAX starts threads.
+
+  Other C libraries are left alone.
+
+  Returns:
+    Whether it took effect.
+  """
+  mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+  if mallopt is None:
+    return False
+  # Threads' own arenas pass large buffers to mmap whatever the threshold.
+  settings = {
+      _M_ARENA_MAX: 1,
+      _M_MMAP_THRESHOLD: _KEPT_BYTES,
+      _M_TRIM_THRESHOLD: _KEPT_BYTES,
+  }
+  return all([mallopt(name, value) for name, value in settings.items()])
