@@ -9,11 +9,11 @@ import xprompt_jax
 names = [
     module.name
     for module in pkgutil.walk_packages(xprompt_jax.__path__, "xprompt_jax.")
-    if not module.name.startswith("xprompt_jax.tasks")
+    if not module.name.startswith(("xprompt_jax.tasks", "xprompt_jax.t5x_engine."))
 ]
 for name in names:
   importlib.import_module(name)
-heavy = {"tensorflow", "tensorflow_datasets", "tensorflow_text", "seqio"}
+heavy = {"tensorflow", "tensorflow_datasets", "tensorflow_text", "seqio", "t5x"}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 from jax._src import xla_bridge
 assert not xla_bridge._backends, xla_bridge._backends

@@ -116,6 +116,9 @@ def add_task(
       source=source,
       preprocessors=[
           to_text,
+          # seqio repeats a training split without end after this point, as
+          # T5X asks for, and `to_text` reads its dataset to the end.
+          seqio.CacheDatasetPlaceholder(),
           seqio.preprocessors.tokenize,
           seqio.preprocessors.append_eos_after_trim,
       ],
