@@ -1,7 +1,7 @@
 # Everything starts from a Python of at least 3.11; the rest is installed
 # into .venv the first time and whenever the requirements change.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-interop lint format clean
+.PHONY: help demo test test-interop test-t5x lint format clean
 
 MIN_PYTHON := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
@@ -21,6 +21,8 @@ help:
 	@echo "make test    check format, lint, types and layers, then run the tests"
 	@echo "make test-interop  install PyTorch, transformers, peft and t5 as"
 	@echo "                   well, and compare with them"
+	@echo "make test-t5x  compare with google-research/t5x, which has to be on"
+	@echo "               PYTHONPATH: docs/t5x.md"
 	@echo "make lint    the checks alone"
 	@echo "make format  rewrite the sources in the project's format"
 	@echo "make clean   remove .venv and caches, keep runs/"
@@ -47,6 +49,10 @@ test: lint
 
 test-interop: $(TORCH_INSTALLED)
 	$(PYTEST) -m interop
+
+# A test that finds no T5X fails instead of being skipped.
+test-t5x: $(INSTALLED)
+	XPROMPT_REQUIRE_T5X=1 $(PYTEST) -m t5x
 
 lint: $(INSTALLED)
 	$(BIN)/pyink --check --quiet --diff $(SOURCES)

@@ -1,14 +1,13 @@
 """This network and T5X's own: the same weights, the same logits.
 
-T5X (google-research/t5x) is in no package index: these tests run where a
-checkout of it and what it imports can be imported, and are skipped elsewhere.
+`make test-t5x` asks for T5X (google-research/t5x), which is in no package index;
+elsewhere these tests are skipped where it is missing.
 """
 
 import asyncio
 import contextlib
 import dataclasses
 import functools
-import warnings
 
 from flax import traverse_util
 import jax
@@ -16,28 +15,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests import examples, shared_data, t5x_files
+from tests import examples, shared_data, t5x_files, t5x_required
 from xprompt_jax.t5.config import T5Config
 from xprompt_jax.t5.network import T5
 from xprompt_jax.weights import loading, t5x_native, t5x_writer
 
-_REASON = "needs a checkout of google-research/t5x on PYTHONPATH"
-with warnings.catch_warnings():
-  warnings.simplefilter("ignore")
-  t5x_network = pytest.importorskip(
-      "t5x.examples.t5.network", reason=_REASON, exc_type=ImportError
-  )
-  from t5x import (
-      adafactor,
-      checkpoints,
-      models,
-      partitioning,
-      state_utils,
-      utils,
-  )
-  from t5x.examples.scalable_t5 import network as scalable_network
+t5x_network = t5x_required.t5x_module("t5x.examples.t5.network")
+scalable_network = t5x_required.t5x_module("t5x.examples.scalable_t5.network")
+adafactor = t5x_required.t5x_module("t5x.adafactor")
+checkpoints = t5x_required.t5x_module("t5x.checkpoints")
+models = t5x_required.t5x_module("t5x.models")
+partitioning = t5x_required.t5x_module("t5x.partitioning")
+state_utils = t5x_required.t5x_module("t5x.state_utils")
+utils = t5x_required.t5x_module("t5x.utils")
 
-pytestmark = [pytest.mark.interop, pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.t5x, pytest.mark.filterwarnings("ignore")]
 
 FOLDER = "checkpoints/t5x_tiny/checkpoint_3"
 OLD_FILE = "checkpoints/t5x_tiny_legacy/test_t5_tiny.checkpoint_0"

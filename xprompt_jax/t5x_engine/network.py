@@ -24,7 +24,7 @@ from t5x.examples.t5 import network as t5_network
 from xprompt_jax import masks as masks_lib
 from xprompt_jax.t5x_engine import names
 from xprompt_jax.t5x_engine.starting import StartingPrompt
-from xprompt_jax.types import PromptMasks, UserError
+from xprompt_jax.types import AnyArray, PromptMasks, UserError
 
 # Any id that is not padding: attention sees the position.
 _SEEN_ID = 1
@@ -42,7 +42,7 @@ class PromptValues(nn.Module):
   embed_dim: int
 
   @nn.compact
-  def __call__(self) -> Float[Array, "P H"]:
+  def __call__(self) -> Float[AnyArray, "P H"]:
     values, _ = self.start.table(self.embed_dim)
     return nn_partitioning.param_with_axes(
         "prompt",
@@ -64,7 +64,7 @@ class MaskedPrompt(nn.Module):
   embed_dim: int
 
   @nn.compact
-  def __call__(self) -> Float[Array, "P H"]:
+  def __call__(self) -> Float[AnyArray, "P H"]:
     _, initial = self.start.table(self.embed_dim)
     axes = (names.PROMPT_AXIS, names.PIECE_AXIS)
     token_mask, piece_mask = (
@@ -84,7 +84,7 @@ class MaskedPrompt(nn.Module):
     )
     prompt = PromptValues(self.start, self.embed_dim, name="prompt")()
     masks = PromptMasks(token_mask=token_mask, piece_mask=piece_mask)
-    return jnp.asarray(masks_lib.apply_masks(prompt, masks))
+    return masks_lib.apply_masks(prompt, masks)
 
 
 def _prompted(base: type[nn.Module]) -> type[nn.Module]:
