@@ -50,7 +50,11 @@ BATCH = {
     ),
 }
 RULES = partitioning.standard_logical_axis_rules(
-    additional_rules=((names.PROMPT_AXIS, None), (names.PIECE_AXIS, None))
+    additional_rules=(
+        (names.PROMPT_AXIS, None),
+        (names.EMBED_AXIS, None),
+        (names.PIECE_AXIS, None),
+    )
 )
 NETWORKS = {
     "t5": (t5x_network, {}),

@@ -19,7 +19,7 @@ from xprompt_jax.prompts import PromptConfig
 from xprompt_jax.t5x_engine import moving, names
 from xprompt_jax.weights import bundled, checkpoints, t5x_native, t5x_writer
 
-t5x = t5x_required.t5x_module("t5x")
+t5x_required.t5x_module("t5x.train")
 
 pytestmark = [pytest.mark.t5x, pytest.mark.slow]
 
@@ -31,8 +31,8 @@ P, K, H = 20, 16, 128
 SIZES = """
 from __gin__ import dynamic_registration
 import seqio
-from t5x.examples.t5 import network
-include 't5x/examples/t5/t5_1_1/base.gin'
+from t5x.examples.{family} import network
+include 't5x/examples/{family}/t5_1_1/base.gin'
 seqio.SentencePieceVocabulary:
   sentencepiece_model_file = {vocabulary!r}
   extra_ids = 32
@@ -74,12 +74,17 @@ class Runs:
     self.frozen = str(
         t5x_writer.write_checkpoint(folder, config, stored, step=1_100_000)
     )
-    self.sizes = folder / "sizes.gin"
     vocabulary = ROOT / "xprompt_jax" / "bundled" / "sentencepiece.model"
-    self.sizes.write_text(SIZES.format(vocabulary=str(vocabulary)))
+    for family in ("t5", "scalable_t5"):
+      self.sizes(family).write_text(
+          SIZES.format(vocabulary=str(vocabulary), family=family)
+      )
 
-  def run(self, script, file, *bindings, devices=1):
-    """Runs a script of T5X to its end."""
+  def sizes(self, family):
+    return self.folder / f"{family}_sizes.gin"
+
+  def run(self, script, *arguments, devices=1, family="t5"):
+    """Runs a script of T5X to its end, on gin files and bindings."""
     flags = f"--xla_force_host_platform_device_count={devices}"
     done = subprocess.run(
         [
@@ -87,9 +92,13 @@ class Runs:
             "-m",
             f"t5x.{script}",
             f"--gin_search_paths={GIN}",
-            f"--gin_file={self.sizes}",
-            f"--gin_file=t5x/{file}.gin",
-            *(f"--gin.{binding}" for binding in bindings),
+            f"--gin_file={self.sizes(family)}",
+            *(
+                f"--gin.{argument}" if "=" in argument
+                # As in the files' heads.
+                else f"--gin_file=t5x/{argument}.gin"
+                for argument in arguments
+            ),
         ],
         env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
         cwd=self.folder,
@@ -99,12 +108,12 @@ class Runs:
     )
     assert done.returncode == 0, done.stderr[-3000:]
 
-  def train(self, name, *bindings, file="prompt_tune", **kwargs):
+  def train(self, name, *bindings, files=("prompt_tune",), **kwargs):
     """Trains in MODEL_DIR `name`, which is returned."""
     model_dir = self.folder / name
     self.run(
         "train",
-        file,
+        *files,
         f"MODEL_DIR={str(model_dir)!r}",
         f"INITIAL_CHECKPOINT_PATH={self.frozen!r}",
         *TRAIN,
@@ -147,7 +156,8 @@ def test_only_the_prompt_is_trained(runs, trained):
   }
   assert after.keys() == before.keys()
   for name, array in after.items():
-    assert array.tobytes() == before[name].tobytes(), name
+    expected = before[name].astype(np.float32)
+    assert array.tobytes() == expected.tobytes(), name
   assert (found["token_mask"] == 1).all() and (found["piece_mask"] == 1).all()
   assert found["piece_mask"].shape == (P, K)
   states = {
@@ -226,7 +236,7 @@ def test_evaluation_and_inference_use_the_prompt(runs, trained):
       "TASK_FEATURE_LENGTHS={'inputs': 64, 'targets': 8}",
       *common,
   )
-  (predictions,) = inferred.glob("mini_boolq-predict.jsonl-*")
+  predictions = inferred / "mini_boolq-predict.jsonl-00000-of-00001"
   found = [line["prediction"] for line in json_lines(predictions)]
   answers = json_lines(evaluated / place / "mini_boolq-000004.jsonl")
   assert len(answers) == 16
@@ -246,7 +256,7 @@ def test_a_ticket_is_retrained(runs, trained):
       f"MASKS_FILE='{file}#1'",
       "TRAIN_STEPS=2",
       *WITHOUT_EVALUATION,
-      file="retrain_ticket",
+      files=("retrain_ticket",),
   )
   factor = np.repeat(masks.piece_mask[1], H // K, axis=-1)
   assert (factor == 0).any()
@@ -258,3 +268,21 @@ def test_a_ticket_is_retrained(runs, trained):
   for arrays in (start, end):
     np.testing.assert_array_equal(arrays["token_mask"], masks.token_mask[1:])
     np.testing.assert_array_equal(arrays["piece_mask"], masks.piece_mask[1:])
+
+
+def test_scalable_t5(runs):
+  """Scanned layers, recomputed in the backward pass; weights from scratch."""
+  found = runs.train(
+      "scalable",
+      "CheckpointConfig.restore=None",
+      "PROMPT_INIT='random_uniform'",
+      "TRAIN_STEPS=2",
+      *WITHOUT_EVALUATION,
+      files=("prompt_tune", "scalable_t5"),
+      family="scalable_t5",
+  )
+  start, end = (prompt_of(found, step)["prompt"] for step in (0, 2))
+  assert start.shape == (1, P, H)
+  assert np.abs(end - start).max() > 0.3
+  stored = moving.read_checkpoint(str(found / "checkpoint_2"))
+  np.testing.assert_array_equal(stored["prompt"], end)

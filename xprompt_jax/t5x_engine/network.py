@@ -49,7 +49,7 @@ class PromptValues(nn.Module):
         _constant(values),
         values.shape,
         jnp.float32,
-        axes=(names.PROMPT_AXIS, "embed"),
+        axes=(names.PROMPT_AXIS, names.EMBED_AXIS),
     )
 
 

@@ -9,7 +9,6 @@ from typing import Any
 from etils import epath
 from flax import core
 import jax
-from jax.experimental import multihost_utils
 import numpy as np
 from safetensors import numpy as safetensors_numpy
 from t5x import checkpoints
@@ -21,9 +20,9 @@ FOLDER = "prompts"
 
 
 def _on_host(value: Any) -> np.ndarray:
-  """A parameter whole, wherever its parts are."""
+  """A parameter, which every device has whole."""
   if isinstance(value, jax.Array) and not value.is_fully_addressable:
-    return multihost_utils.process_allgather(value, tiled=True)
+    return np.asarray(value.addressable_data(0))
   return np.asarray(value)
 
 
@@ -41,7 +40,7 @@ class PromptCheckpointer(checkpoints.Checkpointer):
     prompt = jax.tree.map(_on_host, params["encoder"]["prompt"])
     arrays = moving.from_parameters({"encoder": {"prompt": prompt}})
     if jax.process_index() == 0:
-      step = int(jax.device_get(train_state.step))
+      step = int(_on_host(train_state.step))
       _write(epath.Path(self.checkpoints_dir) / FOLDER, step, arrays)
 
 
