@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests import examples, t5x_required
+from tests import examples, shared_data, t5x_required
+from tests.test_t5x_network import FOLDER, OLD_FILE, other_buckets
 from xprompt_jax import optimizer as optimizer_lib
 from xprompt_jax import train_step as train_step_lib
 from xprompt_jax.model import PromptedT5, target_losses
@@ -19,7 +20,7 @@ from xprompt_jax.t5.config import T5Config
 from xprompt_jax.t5x_engine import moving, names
 from xprompt_jax.t5x_engine.starting import StartingPrompt
 from xprompt_jax.types import PromptMasks, UserError
-from xprompt_jax.weights import t5x_names, t5x_writer
+from xprompt_jax.weights import t5x_names, t5x_native, t5x_writer
 
 t5x_network = t5x_required.t5x_module("t5x.examples.t5.network")
 scalable_network = t5x_required.t5x_module("t5x.examples.scalable_t5.network")
@@ -56,6 +57,7 @@ RULES = partitioning.standard_logical_axis_rules(
         (names.PIECE_AXIS, None),
     )
 )
+NAMES = (names.PROMPT, names.TOKEN_MASK, names.PIECE_MASK)
 NETWORKS = {
     "t5": (t5x_network, {}),
     "scanned": (scalable_network, {"scan_layers": True}),
@@ -83,11 +85,16 @@ def config_of(kind):
   return T5Config(**{**sizes, "relpos_per_layer": kind != "t5"})
 
 
-def t5xs_model(kind, pruned_tokens="zero", decode_fn=decoding.beam_search):
-  """T5X's model of the tiny sizes, with a prompt of P tokens."""
+def t5xs_model(
+    kind,
+    pruned_tokens="zero",
+    decode_fn=decoding.beam_search,
+    config=examples.TINY,
+):
+  """T5X's model of a config's sizes, with a prompt of P tokens."""
   module, kwargs = NETWORKS[kind]
   sizes = {
-      field: getattr(examples.TINY, field)
+      field: getattr(config, field)
       for field in (
           "vocab_size",
           "emb_dim",
@@ -329,8 +336,27 @@ def test_ten_steps_of_both_engines():
     assert np.asarray(array).tobytes() == before[name].tobytes(), name
 
 
+def restored(path, model):
+  """What T5X restores as prompt_tune.gin has it, and what it starts with."""
+  _, initializer, scratch = initial_state(model)
+  config = utils.RestoreCheckpointConfig(
+      path=str(path),
+      mode="specific",
+      assignment_map=(
+          ("state.*", None),
+          ("target/encoder/prompt/.*", None),
+      ),
+      fallback_to_scratch=True,
+  )
+  state = initializer.from_checkpoint([config], init_rng=jax.random.key(0))
+  assert int(state.step) == 0
+  return tuple(
+      traverse_util.flatten_dict(core.unfreeze(s.params), sep="/")
+      for s in (state, scratch)
+  )
+
+
 def test_frozen_weights_are_restored_and_the_rest_starts_afresh(tmp_path):
-  """T5X's own restore config, as prompt_tune.gin has it."""
   arrays = {
       name: np.asarray(array)
       for name, array in traverse_util.flatten_dict(
@@ -343,25 +369,22 @@ def test_frozen_weights_are_restored_and_the_rest_starts_afresh(tmp_path):
       {n: examples.leaf_of(a, tensor=n) for n, a in arrays.items()},
       step=1_100_000,
   )
-  _, initializer, scratch = initial_state(t5xs_model("t5"))
-  restored = initializer.from_checkpoint(
-      [
-          utils.RestoreCheckpointConfig(
-              path=str(folder),
-              mode="specific",
-              assignment_map=(
-                  ("state.*", None),
-                  ("target/encoder/prompt/.*", None),
-              ),
-              fallback_to_scratch=True,
-          )
-      ],
-      init_rng=jax.random.key(0),
-  )
-  assert int(restored.step) == 0
-  found = traverse_util.flatten_dict(core.unfreeze(restored.params), sep="/")
-  started = traverse_util.flatten_dict(core.unfreeze(scratch.params), sep="/")
+  found, started = restored(folder, t5xs_model("t5"))
   for name, array in found.items():
     expected = arrays.pop(name, started[name])
     assert np.asarray(array).tobytes() == np.asarray(expected).tobytes(), name
   assert arrays == {}
+
+
+@pytest.mark.parametrize("path", [FOLDER, OLD_FILE])
+def test_real_checkpoints_are_restored(path):
+  """Those of google-research/prompt-tuning, with optimizer states."""
+  path = str(shared_data.path(path))
+  config = t5x_native.guess_config(path)
+  stored = t5x_native.open_checkpoint(path, config)
+  with other_buckets(config):
+    found, started = restored(path, t5xs_model("t5", config=config))
+  assert found.keys() - stored.keys() == set(NAMES)
+  for name, array in found.items():
+    leaf = started[name] if name in NAMES else stored[name].whole()
+    assert np.asarray(array).tobytes() == np.asarray(leaf).tobytes(), name
