@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests import examples, shared_data, t5x_required
-from tests.test_t5x_network import FOLDER, OLD_FILE, other_buckets
+from tests import examples, t5x_required
 from xprompt_jax import optimizer as optimizer_lib
 from xprompt_jax import train_step as train_step_lib
 from xprompt_jax.model import PromptedT5, target_losses
@@ -20,7 +19,7 @@ from xprompt_jax.t5.config import T5Config
 from xprompt_jax.t5x_engine import moving, names
 from xprompt_jax.t5x_engine.starting import StartingPrompt
 from xprompt_jax.types import PromptMasks, UserError
-from xprompt_jax.weights import t5x_names, t5x_native, t5x_writer
+from xprompt_jax.weights import t5x_names
 
 t5x_network = t5x_required.t5x_module("t5x.examples.t5.network")
 scalable_network = t5x_required.t5x_module("t5x.examples.scalable_t5.network")
@@ -30,6 +29,7 @@ utils = t5x_required.t5x_module("t5x.utils")
 decoding = t5x_required.t5x_module("t5x.decoding")
 network = t5x_required.t5x_module("xprompt_jax.t5x_engine.network")
 model_lib = t5x_required.t5x_module("xprompt_jax.t5x_engine.model")
+initializing = t5x_required.t5x_module("xprompt_jax.t5x_engine.initializing")
 optimizers = t5x_required.t5x_module("xprompt_jax.t5x_engine.optimizer")
 
 pytestmark = [pytest.mark.t5x, pytest.mark.filterwarnings("ignore")]
@@ -90,6 +90,7 @@ def t5xs_model(
     pruned_tokens="zero",
     decode_fn=decoding.beam_search,
     config=examples.TINY,
+    **start,
 ):
   """T5X's model of a config's sizes, with a prompt of P tokens."""
   module, kwargs = NETWORKS[kind]
@@ -111,7 +112,7 @@ def t5xs_model(
           length=P,
           num_pieces=K,
           pruned_tokens=pruned_tokens,
-          init="random_uniform",
+          **{"init": "random_uniform", **start},
       ),
       seed=3,
   )
@@ -126,17 +127,23 @@ def t5xs_model(
   )
 
 
-def initial_state(model):
-  """T5X's partitioner, its train state from scratch, and the state's axes."""
+def initializer_of(model):
+  """T5X's partitioner, and its initialiser as the gin files have it."""
   partitioner = partitioning.PjitPartitioner(
       num_partitions=1, logical_axis_rules=RULES
   )
-  initializer = utils.TrainStateInitializer(
+  initializer = initializing.PromptInitializer(
       optimizer_def=model.optimizer_def,
       init_fn=model.get_initial_variables,
       input_shapes={name: a.shape for name, a in BATCH.items()},
       partitioner=partitioner,
   )
+  return partitioner, initializer
+
+
+def initial_state(model):
+  """As `initializer_of`, and the train state from scratch."""
+  partitioner, initializer = initializer_of(model)
   return partitioner, initializer, initializer.from_scratch(jax.random.key(0))
 
 
@@ -252,9 +259,8 @@ def test_a_start_is_that_of_this_program():
   np.testing.assert_array_equal(found["piece_mask"], np.ones((1, P, K)))
 
 
-def own_steps(prompt, masks, frozen, steps):
+def own_steps(prompt, masks, frozen, steps, optimizer):
   """Steps of `xprompt_jax.train_step`, from a fresh optimizer."""
-  optimizer = OptimizerConfig()
   state = train_step_lib.TrainState(
       prompt=prompt, optimizer=optimizer_lib.init_rows(optimizer, prompt)
   )
@@ -277,10 +283,15 @@ def own_steps(prompt, masks, frozen, steps):
   return state
 
 
-def test_ten_steps_of_both_engines():
+# The second is a weight decay that shows in ten steps.
+@pytest.mark.parametrize(
+    "optimizer", [OptimizerConfig(), OptimizerConfig(weight_decay_rate=0.05)]
+)
+def test_ten_steps_of_both_engines(optimizer):
   """T5X's trainer and Adafactor against optax's; only the prompt moves."""
   masks = examples.random_masks(1, P, K, seed=1)
   model = t5xs_model("t5")
+  model.optimizer_def = optimizers.prompt_optimizer(optimizer)
   partitioner, initializer, state = initial_state(model)
   params, prompt = with_ticket(state.params, masks)
   # As a retraining starts: pruned entries are zero.
@@ -307,7 +318,9 @@ def test_ten_steps_of_both_engines():
     for _ in range(10):
       state, _ = step(state, BATCH)
 
-  own = own_steps(prompt, masks, own_params(before, examples.TINY), 10)
+  own = own_steps(
+      prompt, masks, own_params(before, examples.TINY), 10, optimizer
+  )
   after = traverse_util.flatten_dict(core.unfreeze(state.params), sep="/")
   found = np.asarray(after.pop(names.PROMPT))
   np.testing.assert_allclose(found, own.prompt[0], rtol=1e-3, atol=1e-3)
@@ -334,57 +347,3 @@ def test_ten_steps_of_both_engines():
   assert after.keys() == before.keys()
   for name, array in after.items():
     assert np.asarray(array).tobytes() == before[name].tobytes(), name
-
-
-def restored(path, model):
-  """What T5X restores as prompt_tune.gin has it, and what it starts with."""
-  _, initializer, scratch = initial_state(model)
-  config = utils.RestoreCheckpointConfig(
-      path=str(path),
-      mode="specific",
-      assignment_map=(
-          ("state.*", None),
-          ("target/encoder/prompt/.*", None),
-      ),
-      fallback_to_scratch=True,
-  )
-  state = initializer.from_checkpoint([config], init_rng=jax.random.key(0))
-  assert int(state.step) == 0
-  return tuple(
-      traverse_util.flatten_dict(core.unfreeze(s.params), sep="/")
-      for s in (state, scratch)
-  )
-
-
-def test_frozen_weights_are_restored_and_the_rest_starts_afresh(tmp_path):
-  arrays = {
-      name: np.asarray(array)
-      for name, array in traverse_util.flatten_dict(
-          examples.tiny_params(), sep="/"
-      ).items()
-  }
-  folder = t5x_writer.write_checkpoint(
-      tmp_path,
-      examples.TINY,
-      {n: examples.leaf_of(a, tensor=n) for n, a in arrays.items()},
-      step=1_100_000,
-  )
-  found, started = restored(folder, t5xs_model("t5"))
-  for name, array in found.items():
-    expected = arrays.pop(name, started[name])
-    assert np.asarray(array).tobytes() == np.asarray(expected).tobytes(), name
-  assert arrays == {}
-
-
-@pytest.mark.parametrize("path", [FOLDER, OLD_FILE])
-def test_real_checkpoints_are_restored(path):
-  """Those of google-research/prompt-tuning, with optimizer states."""
-  path = str(shared_data.path(path))
-  config = t5x_native.guess_config(path)
-  stored = t5x_native.open_checkpoint(path, config)
-  with other_buckets(config):
-    found, started = restored(path, t5xs_model("t5", config=config))
-  assert found.keys() - stored.keys() == set(NAMES)
-  for name, array in found.items():
-    leaf = started[name] if name in NAMES else stored[name].whole()
-    assert np.asarray(array).tobytes() == np.asarray(leaf).tobytes(), name

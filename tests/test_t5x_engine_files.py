@@ -109,7 +109,7 @@ def test_a_start_from_the_checkpoints_embedding(tmp_path):
   arrays = t5x_files.random_arrays(sizes)
   path = str(t5x_files.write(tmp_path / "checkpoint_1", arrays))
   embedding = arrays[t5x_files.EMBEDDING]
-  seqios = types.SimpleNamespace(extra_ids=0)
+  seqios = type("ByteVocabulary", (), {"extra_ids": 0})()
   start = StartingPrompt(
       config=dataclasses.replace(CONFIG, init="sampled_vocab"),
       seed=7,
@@ -123,6 +123,19 @@ def test_a_start_from_the_checkpoints_embedding(tmp_path):
   np.testing.assert_array_equal(start.table(H)[0], expected[0])
   with pytest.raises(UserError, match=f"{path}: emb_dim: found 8, expected 12"):
     start.table(12)
+
+
+def test_a_vocabulary_that_cannot_be_read_here_is_refused():
+  other = type("PassThroughVocabulary", (), {"extra_ids": 0})()
+  with pytest.raises(UserError) as error:
+    StartingPrompt(config=CONFIG, vocabulary=other)
+  assert str(error.value) == (
+      "VOCABULARY: found 'PassThroughVocabulary', expected"
+      " SentencePieceVocabulary or ByteVocabulary"
+  )
+  file = types.SimpleNamespace(sentencepiece_model_file="/a", extra_ids=3)
+  start = StartingPrompt(config=CONFIG, vocabulary=file)
+  assert (start.vocabulary, start.extra_ids) == ("/a", 3)
 
 
 @pytest.mark.parametrize("missing", ["checkpoint", "vocabulary"])
@@ -189,6 +202,40 @@ def test_what_stands_in_for_inference(tmp_path):
   np.testing.assert_array_equal(masks.piece_mask, arrays["piece_mask"][0])
   factor = np.repeat(arrays["piece_mask"][0], H // K, axis=-1)
   np.testing.assert_array_equal(prompt, arrays["prompt"][0] * factor)
+
+
+def test_other_masks_for_inference(tmp_path):
+  file, masks_file = tmp_path / "prompt.safetensors", tmp_path / "m.safetensors"
+  artifacts.save_arrays(file, {"prompt": arrays_of(1)["prompt"]})
+  artifacts.save_arrays(masks_file, arrays_of(1))
+  config = dataclasses.replace(CONFIG, init="sampled_vocab")
+  start = starting.for_inference(config, str(file), str(masks_file))
+  expected = arrays_of(1)["piece_mask"][0]
+  assert (expected == 0).any()
+  np.testing.assert_array_equal(start.table(H)[1].piece_mask, expected)
+  with pytest.raises(UserError) as error:
+    starting.for_inference(config, None, "masks")
+  assert str(error.value) == (
+      "MASKS_FILE: found 'masks', expected none without PROMPT_FILE, as a"
+      " checkpoint's prompt has its own masks"
+  )
+
+
+def test_frozen_weights_that_are_missing_are_refused():
+  def state(**encoder):
+    return {"target": {"encoder": encoder}, "state": {"step": 2}}
+
+  model = state(wi_0=1, wi_1=2, norm=3, prompt={"token_mask": 4})
+  whole = state(wi_0=1, wi_1=2, norm=3)
+  assert restoring.check_frozen(whole, model) == whole
+  other = state(wi=1, norm=3)
+  assert restoring.check_frozen(other, model, is_resuming=True) == other
+  with pytest.raises(UserError) as error:
+    restoring.check_frozen(other, model)
+  assert str(error.value) == (
+      "checkpoint of the frozen weights: found no encoder/wi_0, encoder/wi_1 (2"
+      " missing), expected all parameters of the network that MODEL names"
+  )
 
 
 def test_whether_the_checkpoints_prompt_counts():

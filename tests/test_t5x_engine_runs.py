@@ -30,12 +30,8 @@ P, K, H = 20, 16, 128
 # What a user takes from t5x/examples/t5/t5_1_1/large.gin.
 SIZES = """
 from __gin__ import dynamic_registration
-import seqio
 from t5x.examples.{family} import network
 include 't5x/examples/{family}/t5_1_1/base.gin'
-seqio.SentencePieceVocabulary:
-  sentencepiece_model_file = {vocabulary!r}
-  extra_ids = 32
 network.T5Config:
   vocab_size = 288
   dtype = 'float32'
@@ -74,11 +70,8 @@ class Runs:
     self.frozen = str(
         t5x_writer.write_checkpoint(folder, config, stored, step=1_100_000)
     )
-    vocabulary = ROOT / "xprompt_jax" / "bundled" / "sentencepiece.model"
     for family in ("t5", "scalable_t5"):
-      self.sizes(family).write_text(
-          SIZES.format(vocabulary=str(vocabulary), family=family)
-      )
+      self.sizes(family).write_text(SIZES.format(family=family))
 
   def sizes(self, family):
     return self.folder / f"{family}_sizes.gin"
@@ -181,10 +174,11 @@ def test_the_prompt_starts_as_this_program_starts_it(runs, trained):
 
 
 def test_a_run_that_was_stopped_goes_on(runs, trained):
-  """Bit for bit, the order of the examples included."""
+  """Bit for bit, the order of the examples included; from MODEL_DIR alone."""
   first = runs.train("stopped", "TRAIN_STEPS=2", *WITHOUT_EVALUATION)
   assert not (first / "prompts" / "checkpoint_4").exists()
-  runs.train("stopped", "TRAIN_STEPS=4", *WITHOUT_EVALUATION)
+  gone = "INITIAL_CHECKPOINT_PATH='/gone/checkpoint_1100000'"
+  runs.train("stopped", "TRAIN_STEPS=4", gone, *WITHOUT_EVALUATION)
   found, expected = prompt_of(first, 4), prompt_of(trained, 4)
   assert found["prompt"].tobytes() == expected["prompt"].tobytes()
 

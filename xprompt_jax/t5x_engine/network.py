@@ -9,30 +9,23 @@ where the encoder has those embedded, their place is taken by the masked prompt:
 Everything else is T5X's code, for both of its encoder-decoder networks.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 from flax import linen as nn
 from flax.linen import partitioning as nn_partitioning
 import jax
-from jax import Array
 import jax.numpy as jnp
 from jaxtyping import Float
 from t5x.examples.scalable_t5 import network as scalable_network
 from t5x.examples.t5 import network as t5_network
 
 from xprompt_jax import masks as masks_lib
-from xprompt_jax.t5x_engine import names
+from xprompt_jax.t5x_engine import names, starting
 from xprompt_jax.t5x_engine.starting import StartingPrompt
 from xprompt_jax.types import AnyArray, PromptMasks, UserError
 
 # Any id that is not padding: attention sees the position.
 _SEEN_ID = 1
-
-
-def _constant(value: Any) -> Callable[..., Array]:
-  """An initializer as T5X calls them: key, shape, dtype."""
-  return lambda key, shape, dtype=jnp.float32: jnp.asarray(value, dtype)
 
 
 class PromptValues(nn.Module):
@@ -43,11 +36,13 @@ class PromptValues(nn.Module):
 
   @nn.compact
   def __call__(self) -> Float[AnyArray, "P H"]:
-    values, _ = self.start.table(self.embed_dim)
     return nn_partitioning.param_with_axes(
         "prompt",
-        _constant(values),
-        values.shape,
+        starting.initializer(
+            lambda: self.start.table(self.embed_dim)[0],
+            is_there=self.has_variable("params", "prompt"),
+        ),
+        (self.start.config.length, self.embed_dim),
         jnp.float32,
         axes=(names.PROMPT_AXIS, names.EMBED_AXIS),
     )
@@ -65,32 +60,75 @@ class MaskedPrompt(nn.Module):
 
   @nn.compact
   def __call__(self) -> Float[AnyArray, "P H"]:
-    _, initial = self.start.table(self.embed_dim)
-    axes = (names.PROMPT_AXIS, names.PIECE_AXIS)
-    token_mask, piece_mask = (
-        jax.lax.stop_gradient(
-            nn_partitioning.param_with_axes(
-                name,
-                _constant(value),
-                value.shape,
-                jnp.float32,
-                axes=axes[: value.ndim],
-            )
-        )
-        for name, value in (
-            ("token_mask", initial.token_mask),
-            ("piece_mask", initial.piece_mask),
-        )
-    )
+    self.start.config.check_embed_dim(self.embed_dim)
+    token_mask = self._mask("token_mask")
+    piece_mask = self._mask("piece_mask")
     prompt = PromptValues(self.start, self.embed_dim, name="prompt")()
     masks = PromptMasks(token_mask=token_mask, piece_mask=piece_mask)
     return masks_lib.apply_masks(prompt, masks)
+
+  def _mask(self, name: str) -> Float[AnyArray, "..."]:
+    config = self.start.config
+    shape = (config.length, config.num_pieces)
+    if name == "token_mask":
+      shape = shape[:1]
+    mask = nn_partitioning.param_with_axes(
+        name,
+        starting.initializer(
+            lambda: getattr(self.start.table(self.embed_dim)[1], name),
+            is_there=self.has_variable("params", name),
+        ),
+        shape,
+        jnp.float32,
+        axes=(names.PROMPT_AXIS, names.PIECE_AXIS)[: len(shape)],
+    )
+    return jax.lax.stop_gradient(mask)
+
+
+class _PromptInFront:
+  """What both networks take for a prompt.
+
+  No module, so that Flax does not wrap its methods: one would intercept itself.
+  """
+
+  def _with_prompt_ids(self, tokens):
+    """[B, T] -> [B, S]: ids from which T5X makes its attention masks."""
+    config = self.start.config
+    ids = jnp.full((config.length,), _SEEN_ID, tokens.dtype)
+    # While parameters are made there are none, and no output counts.
+    scope = names.SCOPE.rpartition("/")[2]
+    is_there = self.encoder.has_variable("params", scope)
+    if config.pruned_tokens == "ignore" and is_there:
+      token_mask = self.encoder.get_variable("params", scope)["token_mask"]
+      ids = jnp.where(token_mask > 0, ids, 0)
+    ids = jnp.broadcast_to(ids[None], (tokens.shape[0], config.length))
+    return jnp.concatenate([ids, tokens], axis=1)
+
+  def _take_place(self, next_method, args, kwargs, context):
+    """Embeds [B, S] ids as [B, S, H], of which the first P are the prompt."""
+    is_embedding = context.module.name == "token_embedder"
+    if not is_embedding or context.method_name != "__call__":
+      return next_method(*args, **kwargs)
+    length = self.start.config.length
+    embedded = next_method(args[0][:, length:], *args[1:], **kwargs)
+    masked = MaskedPrompt(
+        self.start,
+        self.config.emb_dim,
+        parent=self.encoder,
+        name=names.SCOPE.rpartition("/")[2],
+    )()
+    masked = jnp.broadcast_to(
+        masked[None].astype(embedded.dtype),
+        (embedded.shape[0], *masked.shape),
+    )
+    # [B, P, H] and [B, T, H] -> [B, S, H]
+    return jnp.concatenate([masked, embedded], axis=1)
 
 
 def _prompted(base: type[nn.Module]) -> type[nn.Module]:
   """Makes a network of T5X's one with a prompt."""
 
-  class Prompted(base):
+  class Prompted(_PromptInFront, base):
     start: StartingPrompt
 
     def encode(
@@ -123,42 +161,6 @@ def _prompted(base: type[nn.Module]) -> type[nn.Module]:
           decoder_target_tokens,
           **kwargs,
       )
-
-    @nn.nowrap
-    def _with_prompt_ids(self, tokens):
-      """[B, T] -> [B, S]: ids from which T5X makes its attention masks."""
-      config = self.start.config
-      ids = jnp.full((config.length,), _SEEN_ID, tokens.dtype)
-      # While parameters are made there are none, and no output counts.
-      scope = names.SCOPE.rpartition("/")[2]
-      is_there = self.encoder.has_variable("params", scope)
-      if config.pruned_tokens == "ignore" and is_there:
-        token_mask = self.encoder.get_variable("params", scope)["token_mask"]
-        ids = jnp.where(token_mask > 0, ids, 0)
-      ids = jnp.broadcast_to(ids[None], (tokens.shape[0], config.length))
-      return jnp.concatenate([ids, tokens], axis=1)
-
-    # Not wrapped by Flax: it would intercept itself.
-    @nn.nowrap
-    def _take_place(self, next_method, args, kwargs, context):
-      """Embeds [B, S] ids as [B, S, H], of which the first P are the prompt."""
-      is_embedding = context.module.name == "token_embedder"
-      if not is_embedding or context.method_name != "__call__":
-        return next_method(*args, **kwargs)
-      length = self.start.config.length
-      embedded = next_method(args[0][:, length:], *args[1:], **kwargs)
-      masked = MaskedPrompt(
-          self.start,
-          self.config.emb_dim,
-          parent=self.encoder,
-          name=names.SCOPE.rpartition("/")[2],
-      )()
-      masked = jnp.broadcast_to(
-          masked[None].astype(embedded.dtype),
-          (embedded.shape[0], *masked.shape),
-      )
-      # [B, P, H] and [B, T, H] -> [B, S, H]
-      return jnp.concatenate([masked, embedded], axis=1)
 
   Prompted.__name__ = Prompted.__qualname__ = f"Prompted{base.__name__}"
   return Prompted

@@ -5,11 +5,15 @@ restores does not have. They are the ones of `prompts.initial_prompts`, so both
 engines start alike from one seed.
 """
 
+from collections.abc import Callable, Iterator
+import contextlib
+import contextvars
 import dataclasses
 import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from xprompt_jax import artifacts, prompt_formats, prompts, vocabularies
@@ -23,6 +27,41 @@ EMBEDDING = "token_embedder/embedding"
 _PLACE = "MASKS_FILE="
 # These do not look at the model's embedding.
 _WITHOUT_EMBEDDING = ("random_uniform", "from_file")
+_SHAPES_ALONE = contextvars.ContextVar("shapes_alone", default=False)
+
+
+@contextlib.contextmanager
+def shapes_alone() -> Iterator[None]:
+  """Nothing that is initialised inside counts, so no file is read for it."""
+  token = _SHAPES_ALONE.set(True)
+  try:
+    yield
+  finally:
+    _SHAPES_ALONE.reset(token)
+
+
+def initializer(
+    value: Callable[[], Any], *, is_there: bool
+) -> Callable[..., jax.Array]:
+  """An initializer as T5X calls them: key, shape, dtype.
+
+  Args:
+    value: gives the values; may read files.
+    is_there: the parameter has a value, and Flax asks for shapes alone.
+
+  Returns:
+    Gives zeros where values do not count.
+  """
+
+  def initial(
+      key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32
+  ) -> jax.Array:
+    del key
+    if is_there or _SHAPES_ALONE.get():
+      return jnp.zeros(shape, dtype)
+    return jnp.asarray(value(), dtype)
+
+  return initial
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,7 +94,15 @@ class StartingPrompt:
     if found is None or isinstance(found, str):
       return
     # seqio's: hashed by its file, and read without TensorFlow.
-    path = getattr(found, "sentencepiece_model_file", "bytes")
+    path = getattr(found, "sentencepiece_model_file", None)
+    if "ByteVocabulary" in (kind.__name__ for kind in type(found).__mro__):
+      path = vocabularies.BYTES
+    require(
+        path is not None,
+        "VOCABULARY",
+        type(found).__name__,
+        "SentencePieceVocabulary or ByteVocabulary",
+    )
     object.__setattr__(self, "vocabulary", path)
     object.__setattr__(self, "extra_ids", found.extra_ids)
 
@@ -69,7 +116,9 @@ class StartingPrompt:
 
 
 def for_inference(
-    config: PromptConfig, prompt_file: str | None = None
+    config: PromptConfig,
+    prompt_file: str | None = None,
+    masks_file: str | None = None,
 ) -> StartingPrompt:
   """What stands in for the prompt until a checkpoint is restored.
 
@@ -78,12 +127,22 @@ def for_inference(
     prompt_file: a prompt, `PATH` or `PATH#ROW`, taken with its masks where
       `restoring.prompt_from` passes over the checkpoint's. None means that the
       checkpoint has one, so anything will do.
+    masks_file: instead of the masks of `prompt_file`; as `StartingPrompt` has it.
+
+  Raises:
+    UserError: masks without a prompt.
   """
   if prompt_file is None:
+    require(
+        masks_file is None,
+        "MASKS_FILE",
+        masks_file,
+        "none without PROMPT_FILE, as a checkpoint's prompt has its own masks",
+    )
     config = dataclasses.replace(config, init="random_uniform")
     return StartingPrompt(config=config)
   config = dataclasses.replace(config, init="from_file", init_file=prompt_file)
-  return StartingPrompt(config=config, masks_file=prompt_file)
+  return StartingPrompt(config=config, masks_file=masks_file or prompt_file)
 
 
 @functools.lru_cache(maxsize=4)
