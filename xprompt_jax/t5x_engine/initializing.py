@@ -18,6 +18,6 @@ class PromptInitializer(utils.TrainStateInitializer):
     """As T5X's."""
     with starting.shapes_alone():
       super().__init__(*args, **kwargs)
-    initialize = self._initialize_train_state
+    initialize: Any = vars(self)["_initialize_train_state"]
     # Another function: JAX would take the first one's trace, which has zeros.
     self._initialize_train_state = lambda rng: initialize(rng)

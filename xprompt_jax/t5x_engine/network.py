@@ -69,7 +69,7 @@ class MaskedPrompt(nn.Module):
 
   def _mask(self, name: str) -> Float[AnyArray, "..."]:
     config = self.start.config
-    shape = (config.length, config.num_pieces)
+    shape: tuple[int, ...] = (config.length, config.num_pieces)
     if name == "token_mask":
       shape = shape[:1]
     mask = nn_partitioning.param_with_axes(
@@ -91,7 +91,7 @@ class _PromptInFront:
   No module, so that Flax does not wrap its methods: one would intercept itself.
   """
 
-  def _with_prompt_ids(self, tokens):
+  def _with_prompt_ids(self: Any, tokens):
     """[B, T] -> [B, S]: ids from which T5X makes its attention masks."""
     config = self.start.config
     ids = jnp.full((config.length,), _SEEN_ID, tokens.dtype)
@@ -104,7 +104,7 @@ class _PromptInFront:
     ids = jnp.broadcast_to(ids[None], (tokens.shape[0], config.length))
     return jnp.concatenate([ids, tokens], axis=1)
 
-  def _take_place(self, next_method, args, kwargs, context):
+  def _take_place(self: Any, next_method, args, kwargs, context):
     """Embeds [B, S] ids as [B, S, H], of which the first P are the prompt."""
     is_embedding = context.module.name == "token_embedder"
     if not is_embedding or context.method_name != "__call__":
