@@ -101,7 +101,7 @@ def logits(prompt, masks, row_ids, indices, model):
   return model.logits(
       examples.bundled_model()[1],
       masked_prompts(prompt, masks, row_ids),
-      model.prompt_visible(jnp.asarray(masks.token_mask)[row_ids]),
+      model.prompt_visible(masks_lib.take_rows(masks, row_ids)),
       {name: array[indices] for name, array in batch.items()},
   )
 

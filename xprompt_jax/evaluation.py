@@ -58,7 +58,7 @@ def generate(
     [B, L] token ids.
   """
   masked = masked_prompts(prompt, masks, row_ids)
-  visible = model.prompt_visible(masks.token_mask[row_ids])
+  visible = model.prompt_visible(masks_lib.take_rows(masks, row_ids))
   return model.generate(
       frozen_params, masked, visible, tokens, max_length, num_beams
   )

@@ -4,6 +4,10 @@ Masks are float32, 1 keep and 0 pruned, because scores are derivatives with
 respect to them. `pruning.py` decides which entries become 0.
 """
 
+from collections.abc import Mapping, Sequence
+import dataclasses
+
+import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 import numpy as np
@@ -79,6 +83,38 @@ def tunable_parameters(masks: PromptMasks, embed_dim: int) -> np.ndarray:
 
 def take_rows(masks: PromptMasks, rows: np.ndarray) -> PromptMasks:
   """The masks of some rows, in the order given: rows [N] -> [N, ...]."""
+  return jax.tree.map(lambda mask: mask[rows], masks)
+
+
+def concatenate(tables: Sequence[PromptMasks]) -> PromptMasks:
+  """The masks of several tables of the same P and K, one after another."""
+  some = any(masks.present is not None for masks in tables)
+  present = [
+      np.ones(masks.token_mask.shape, np.float32)
+      if masks.present is None
+      else masks.present
+      for masks in tables
+  ]
   return PromptMasks(
-      token_mask=masks.token_mask[rows], piece_mask=masks.piece_mask[rows]
+      token_mask=np.concatenate([masks.token_mask for masks in tables]),
+      piece_mask=np.concatenate([masks.piece_mask for masks in tables]),
+      present=np.concatenate(present) if some else None,
+  )
+
+
+def as_arrays(masks: PromptMasks) -> dict[str, np.ndarray]:
+  """What files hold of masks: `present` only where there is one."""
+  return {
+      field.name: np.asarray(getattr(masks, field.name))
+      for field in dataclasses.fields(masks)
+      if getattr(masks, field.name) is not None
+  }
+
+
+def from_arrays(arrays: Mapping[str, np.ndarray]) -> PromptMasks:
+  """Masks from what `as_arrays` made; other arrays are left alone."""
+  return PromptMasks(
+      token_mask=arrays["token_mask"],
+      piece_mask=arrays["piece_mask"],
+      present=arrays.get("present"),
   )

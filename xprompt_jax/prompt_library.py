@@ -11,6 +11,7 @@ it would stand without the pad. `stored_prompts.py` reads the files,
 from collections.abc import Mapping, Sequence
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 import numpy as np
@@ -140,7 +141,7 @@ def join_prompts(
   for row, (prompt, masks) in enumerate(library):
     start = longest - len(prompt)
     table[row, start:] = masks_lib.apply_masks(prompt, masks)
-    token_mask = jnp.asarray(masks.token_mask)
-    visible[row, start:] = model.prompt_visible(token_mask[None])[0]
+    one = jax.tree.map(lambda mask: jnp.asarray(mask)[None], masks)
+    visible[row, start:] = model.prompt_visible(one)[0]
   masks = PromptMasks(token_mask=visible, piece_mask=visible[..., None])
   return table, masks, dataclasses.replace(model, pruned_tokens="ignore")

@@ -160,7 +160,9 @@ def prune_tokens(
   """
   token_mask = prune_units(token_scores, np.asarray(masks.token_mask), ratio)
   piece_mask = np.asarray(masks.piece_mask) * token_mask[:, None]
-  return PromptMasks(token_mask=token_mask, piece_mask=piece_mask)
+  return dataclasses.replace(
+      masks, token_mask=token_mask, piece_mask=piece_mask
+  )
 
 
 def prune_pieces(
@@ -198,4 +200,4 @@ def prune_pieces(
     pruned = piece_mask.copy()
     for p in np.nonzero(piece_mask.any(axis=-1))[0]:
       pruned[p] = prune_units(piece_scores[p], piece_mask[p], ratio)
-  return PromptMasks(token_mask=masks.token_mask, piece_mask=pruned)
+  return dataclasses.replace(masks, piece_mask=pruned)

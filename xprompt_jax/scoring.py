@@ -48,7 +48,7 @@ def mask_derivatives(
     Derivatives of each example's loss (negative log-likelihood of its target,
     summed, in nats) with respect to token and piece masks: [B, P], [B, P, K].
   """
-  visible = model.prompt_visible(masks.token_mask[row_ids])
+  visible = model.prompt_visible(masks_lib.take_rows(masks, row_ids))
 
   def total_loss(masked: Float[Array, "B P H"]) -> Float[Array, ""]:
     logits = model.logits(frozen_params, masked, visible, batch)

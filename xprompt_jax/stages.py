@@ -10,6 +10,7 @@ import pathlib
 import time
 from typing import Any
 
+import jax
 import numpy as np
 
 from xprompt_jax import artifacts, prompts, pruning, scoring
@@ -20,19 +21,13 @@ from xprompt_jax.trainer import TableTrainer
 from xprompt_jax.types import PromptMasks, require
 
 
-def _load_masks(arrays: dict[str, np.ndarray]) -> PromptMasks:
-  return PromptMasks(
-      token_mask=arrays["token_mask"], piece_mask=arrays["piece_mask"]
-  )
-
-
 def _trained(experiment: Experiment, name: str, start: Table) -> Table:
   """Trains the rows of `start` in their folder, unless that is done."""
   folder = experiment.workdir / name
   config = {
       **experiment.stage_config,
       "start": artifacts.digest_arrays({"prompt": start.prompt}),
-      "masks": artifacts.digest_arrays(dataclasses.asdict(start.masks)),
+      "masks": artifacts.digest_arrays(masks_lib.as_arrays(start.masks)),
       "tickets": [t.as_json() for t in start.tickets],
   }
   result = artifacts.finished_result(folder, config)
@@ -140,7 +135,7 @@ def run_score(
   config = {
       **experiment.stage_config,
       "prompt": artifacts.digest_arrays({"prompt": table.prompt}),
-      "masks": artifacts.digest_arrays(dataclasses.asdict(table.masks)),
+      "masks": artifacts.digest_arrays(masks_lib.as_arrays(table.masks)),
   }
   if artifacts.finished_result(folder, config) is None:
     started = time.monotonic()
@@ -210,7 +205,7 @@ def run_prune(
       "ratios": search.ratios(granularity),
       "piece_scope": search.piece_scope if granularity == "piece" else None,
       "scores": artifacts.digest_arrays(scores),
-      "masks": artifacts.digest_arrays(dataclasses.asdict(table.masks)),
+      "masks": artifacts.digest_arrays(masks_lib.as_arrays(table.masks)),
       "tickets": [t.as_json() for t in table.tickets],
   }
   ratios = search.ratios(granularity)
@@ -226,15 +221,12 @@ def run_prune(
         for row in range(len(table.tickets))
         for ratio in ratios
     ]
-    masks = PromptMasks(
-        token_mask=np.stack([m.token_mask for m in pruned]),
-        piece_mask=np.stack([m.piece_mask for m in pruned]),
-    )
-    artifacts.save_arrays(folder / artifacts.MASKS, dataclasses.asdict(masks))
+    masks = jax.tree.map(lambda *rows: np.stack(rows), *pruned)
+    artifacts.save_arrays(folder / artifacts.MASKS, masks_lib.as_arrays(masks))
     candidates = Table(tickets=tickets, prompt=table.prompt[rows], masks=masks)
     result = {"config": config, "rows": ticket_lines(candidates)}
     artifacts.write_json(folder / artifacts.RESULT, result)
-  masks = _load_masks(artifacts.load_arrays(folder / artifacts.MASKS))
+  masks = masks_lib.from_arrays(artifacts.load_arrays(folder / artifacts.MASKS))
   return Table(tickets=tickets, prompt=table.prompt[rows], masks=masks)
 
 
@@ -246,10 +238,7 @@ def _prune_row(
     ratio: float,
     scores: dict[str, np.ndarray],
 ) -> PromptMasks:
-  masks = PromptMasks(
-      token_mask=np.asarray(table.masks.token_mask)[row],
-      piece_mask=np.asarray(table.masks.piece_mask)[row],
-  )
+  masks = jax.tree.map(lambda mask: np.asarray(mask)[row], table.masks)
   if granularity == "token":
     return pruning.prune_tokens(scores["token_scores"][row], masks, ratio)
   return pruning.prune_pieces(

@@ -105,10 +105,7 @@ def concatenate(tables: Sequence[Table]) -> Table:
   return Table(
       tickets=tuple(t for table in tables for t in table.tickets),
       prompt=np.concatenate([table.prompt for table in tables]),
-      masks=PromptMasks(
-          token_mask=np.concatenate([t.masks.token_mask for t in tables]),
-          piece_mask=np.concatenate([t.masks.piece_mask for t in tables]),
-      ),
+      masks=masks_lib.concatenate([table.masks for table in tables]),
       validation=tuple(v for table in tables for v in table.validation),
   )
 
@@ -143,8 +140,7 @@ def save_table(path: pathlib.Path, table: Table, **more: np.ndarray) -> None:
       path,
       {
           "prompt": table.prompt,
-          "token_mask": table.masks.token_mask,
-          "piece_mask": table.masks.piece_mask,
+          **masks_lib.as_arrays(table.masks),
           **more,
       },
   )

@@ -54,7 +54,7 @@ def row_loss(
   """
   batch_size = batch["encoder_input_tokens"].shape[0]
   masked = masks_lib.apply_masks(prompt, masks)
-  visible = model.prompt_visible(masks.token_mask[None])
+  visible = model.prompt_visible(jax.tree.map(lambda x: x[None], masks))
   logits = model.logits(
       frozen_params,
       jnp.broadcast_to(masked[None], (batch_size, *masked.shape)),

@@ -62,6 +62,11 @@ class PromptMasks:
   # Any: JAX fills pytrees with tracers, shapes and placeholders as well.
   token_mask: Any  # Array [R, P], the paper's gamma
   piece_mask: Any  # Array [R, P, K], the paper's zeta
+  # Array [R, P]: 0 at the positions that a shorter prompt of the table lacks,
+  # in front of its own. They are hidden from attention, and positions are
+  # relative, so the row computes what it computes in a table of its length.
+  # None: every row has all P.
+  present: Any = None
 
 
 def require(condition: bool, name: str, found: Any, expected: str) -> None:

@@ -73,7 +73,7 @@ def _logits(
     model: PromptedT5,
 ) -> Float[Array, "B L V"]:
   masked = masked_prompts(prompt, masks, row_ids)
-  visible = model.prompt_visible(masks.token_mask[row_ids])
+  visible = model.prompt_visible(masks_lib.take_rows(masks, row_ids))
   return model.logits(frozen_params, masked, visible, batch)
 
 
