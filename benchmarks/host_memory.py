@@ -16,8 +16,8 @@ import time
 import numpy as np
 
 _REPEATS = 3
-_BATCHES = 20
-_BATCH_SIZE = 32
+_BATCHES = 4
+_BATCH_SIZE = 16
 _INPUTS_LENGTH = 512
 
 
@@ -75,7 +75,9 @@ def main() -> None:
     print(json.dumps(measure()))
     return
   sides = ("returned", "kept")
-  found = [{side: in_new_process(side) for side in sides} for _ in range(_REPEATS)]
+  found = [
+      {side: in_new_process(side) for side in sides} for _ in range(_REPEATS)
+  ]
   medians = {
       side: {
           key: statistics.median(one[side][key] for one in found)
@@ -85,7 +87,9 @@ def main() -> None:
   }
   for side, values in medians.items():
     print(f"{side}: {values['seconds']:.2f} s, {values['faults']:,.0f} faults")
-  print(f"ratio {medians['returned']['seconds'] / medians['kept']['seconds']:.2f}")
+  print(
+      f"ratio {medians['returned']['seconds'] / medians['kept']['seconds']:.2f}"
+  )
 
 
 if __name__ == "__main__":

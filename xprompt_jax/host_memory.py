@@ -14,7 +14,7 @@ _M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
 
 # Freed memory up to this size stays with the process.
-_KEPT_BYTES = 2**30
+_KEPT_BYTES = 2**31 - 1  # The most that mallopt takes.
 
 
 def keep_freed_memory() -> bool:
@@ -34,4 +34,7 @@ def keep_freed_memory() -> bool:
       _M_MMAP_THRESHOLD: _KEPT_BYTES,
       _M_TRIM_THRESHOLD: _KEPT_BYTES,
   }
-  return all([mallopt(name, value) for name, value in settings.items()])
+  refused = [
+      name for name, value in settings.items() if not mallopt(name, value)
+  ]
+  return not refused
