@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 from jaxtyping import Float, Int
 import numpy as np
 
+from xprompt_jax import masks as masks_lib
 from xprompt_jax import partitioning, tables
 from xprompt_jax.mixtures import MixedSplit
 from xprompt_jax.model import PromptedT5

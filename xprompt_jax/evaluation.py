@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 import numpy as np
 
 from xprompt_jax import candidates, partitioning, tables
+from xprompt_jax import masks as masks_lib
 from xprompt_jax.model import PromptedT5
 from xprompt_jax.prompts import masked_prompts
 from xprompt_jax.tables import TableBatch, TableRows
