@@ -324,3 +324,29 @@ def test_adafactor_is_the_published_recipe():
 def test_masks_are_a_pytree():
   masks = masks_lib.full_masks(2, 3, 4)
   assert isinstance(jax.tree.map(lambda x: x + 1, masks), PromptMasks)
+
+
+def test_adafactor_clips_a_shorter_prompt_of_a_table_as_one_of_its_length():
+  """A prompt of two tokens, behind one that it lacks, and alone."""
+  rng = np.random.default_rng(1)
+  prompt = rng.normal(size=(2, 3, 4)).astype(np.float32)
+  gradients = rng.normal(size=(4, 2, 3, 4)).astype(np.float32)
+  # Clipping starts once an update is larger than the first was.
+  gradients *= np.array([1.0, 30.0, 1.0, 9.0], np.float32)[:, None, None, None]
+  present = np.array([[0, 1, 1], [1, 1, 1]], np.float32)
+  prompt *= present[..., None]
+  gradients *= present[..., None]
+  state = optimizer_lib.init_rows(OPTIMIZER, jnp.array(prompt))
+  found = jnp.array(prompt)
+  for gradient in gradients:
+    found, state = optimizer_lib.update_rows(
+        OPTIMIZER, jnp.array(gradient), state, found, present=present
+    )
+  short = adafactor_by_hand(prompt[0, 1:], gradients[:, 0, 1:])
+  np.testing.assert_allclose(found[0, 1:], short, rtol=2e-5, atol=2e-6)
+  assert not np.asarray(found[0, :1]).any()
+  whole = adafactor_by_hand(prompt[1], gradients[:, 1])
+  np.testing.assert_allclose(found[1], whole, rtol=2e-5, atol=2e-6)
+  # The mean over three tokens would have clipped it less.
+  other = adafactor_by_hand(prompt[0], gradients[:, 0])[1:]
+  assert np.abs(other - short).max() > 1e-2

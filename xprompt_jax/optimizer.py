@@ -9,10 +9,11 @@ import dataclasses
 
 import jax
 from jax import Array
+import jax.numpy as jnp
 from jaxtyping import Float
 import optax
 
-from xprompt_jax.types import require, require_number
+from xprompt_jax.types import AnyArray, require, require_number
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,14 +53,25 @@ class OptimizerConfig:
         "a number in (0, 1)",
     )
 
-  def build(self) -> optax.GradientTransformation:
-    """The transformation of one row [P, H]."""
+  def build(
+      self, share: Float[Array, ""] | None = None
+  ) -> optax.GradientTransformation:
+    """The transformation of one row [P, H].
+
+    Args:
+      share: of the P tokens those that the row has. The root mean square is
+        that of them alone, and the others' updates, which are zero, are in the
+        mean that optax takes.
+    """
+    threshold = self.clipping_threshold
+    if share is not None:
+      threshold = threshold * jnp.sqrt(share)
     return optax.adafactor(
         learning_rate=self.learning_rate,
         factored=False,
         multiply_by_parameter_scale=False,
         decay_rate=self.decay_rate,
-        clipping_threshold=self.clipping_threshold,
+        clipping_threshold=threshold,
         weight_decay_rate=self.weight_decay_rate,
     )
 
@@ -77,6 +89,7 @@ def update_rows(
     state: optax.OptState,
     prompt: Float[Array, "R P H"],
     rows_per_chunk: int | None = None,
+    present: Float[AnyArray, "R P"] | None = None,
 ) -> tuple[Float[Array, "R P H"], optax.OptState]:
   """One step of every row.
 
@@ -87,18 +100,21 @@ def update_rows(
     prompt: [R, P, H].
     rows_per_chunk: rows that are moved together; with 1 the clipping's sums
       are rounded alike however many rows there are. None means all.
+    present: [R, P], as `PromptMasks` has it; clips a shorter prompt as it
+      would be clipped in a table of its length.
 
   Returns:
     The new prompt [R, P, H] and state.
   """
-  update = config.build().update
 
   def one_row(args):
-    gradient, state, prompt = args
+    gradient, state, prompt, present = args
+    share = None if present is None else jnp.mean(present)
+    update = config.build(share).update
     updates, state = update(gradient, state, prompt)
     return optax.apply_updates(prompt, updates), state
 
-  rows = (gradient, state, prompt)
+  rows = (gradient, state, prompt, present)
   if rows_per_chunk is None or rows_per_chunk >= prompt.shape[0] > 1:
     return jax.vmap(one_row)(rows)
   return jax.lax.map(one_row, rows, batch_size=rows_per_chunk)

@@ -149,6 +149,11 @@ def train_step(
       z_loss=z_loss,
   )
   prompt, optimizer_state = optimizer_lib.update_rows(
-      optimizer, gradient, state.optimizer, state.prompt, rows_per_chunk
+      optimizer,
+      gradient,
+      state.optimizer,
+      state.prompt,
+      rows_per_chunk,
+      masks.present,
   )
   return TrainState(prompt=prompt, optimizer=optimizer_state), losses

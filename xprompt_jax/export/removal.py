@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Float, Int
 import numpy as np
 
+from xprompt_jax import masks as masks_lib
 from xprompt_jax import partitioning, progress
 from xprompt_jax.experiment import Experiment
 from xprompt_jax.model import PromptedT5
