@@ -133,6 +133,22 @@ def _add_similarity(parser: argparse.ArgumentParser) -> None:
   )
 
 
+def _add_report(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+      "workdirs",
+      nargs="+",
+      metavar="WORKDIR",
+      help="folder of a run or of a suite (repeatable)",
+  )
+  parser.add_argument(
+      "--output",
+      default="report",
+      metavar="DIR",
+      help="folder for report.html, report.md, figures/ and tables/ (default:"
+      " report)",
+  )
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Command:
   """One command: its line of help and its flags.
@@ -169,6 +185,11 @@ COMMANDS = {
     "similarity": Command(
         help="compare the prompts of different tasks",
         add_flags=_add_similarity,
+        needs_gin_file=False,
+    ),
+    "report": Command(
+        help="a page of tables and figures from the files of finished runs",
+        add_flags=_add_report,
         needs_gin_file=False,
     ),
     "cache": Command(
