@@ -26,7 +26,7 @@ from xprompt_jax import (
 from xprompt_jax.experiment_config import ExperimentConfig, result_fields
 from xprompt_jax.model import PromptedT5
 from xprompt_jax.tables import TableRows
-from xprompt_jax.task_config import ROLES, TaskConfig
+from xprompt_jax.task_config import HELDOUT, ROLES, TaskConfig
 from xprompt_jax.task_data import RowData, check_rows, load_splits
 from xprompt_jax.token_cache import CachedSplit
 from xprompt_jax.types import PromptMasks, require
@@ -54,7 +54,8 @@ class Experiment:
     frozen_params: its parameters.
     fingerprint: sha256 of them.
     vocabulary: text from and to ids.
-    splits: by role: `train`, `validation`, and `test` if it is configured.
+    splits: by role: `train`, `validation`, and `heldout` and `test` if they
+      are configured.
     mesh: where several devices share the work.
     others: splits of other tasks with the same answers, as EVAL_TASKS names
       them.
@@ -84,7 +85,7 @@ class Experiment:
     """Rows of one role, each in the order of its seed.
 
     Args:
-      role: `train`, `validation` or `test`.
+      role: `train`, `validation`, `heldout` or `test`.
       seeds: R seeds.
       tasks: R tasks, as for `RowData.split`; None means None for each.
     """
@@ -119,7 +120,7 @@ class Experiment:
     """The metrics of every row of a table on one split.
 
     Args:
-      role: `train`, `validation` or `test`.
+      role: `train`, `validation`, `heldout` or `test`.
       prompt: [R, P, H], unmasked.
       masks: [R, P] and [R, P, K].
       tasks: as for `rows`.
@@ -214,7 +215,7 @@ class SharedWeights:
 def load_experiment(
     config: ExperimentConfig,
     workdir: pathlib.Path,
-    roles: Sequence[str] = ROLES,
+    roles: Sequence[str] = (*ROLES, HELDOUT),
     weights: SharedWeights | None = None,
 ) -> Experiment:
   """Loads what a config names.

@@ -37,6 +37,7 @@ _NOT_RESULTS = {
 _LATER_FIELDS: dict[str, dict[str, Any]] = {
     "": {"predict_by": evaluation.GENERATE, "num_beams": 1},
     "task": {
+        "protocol": "paper",
         "mixture_rows": "mixture",
         "few_shot": None,
         "few_shot_seed": None,

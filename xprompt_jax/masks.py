@@ -81,7 +81,7 @@ def tunable_parameters(masks: PromptMasks, embed_dim: int) -> np.ndarray:
   return kept_pieces(masks) * (embed_dim // masks.piece_mask.shape[-1])
 
 
-def take_rows(masks: PromptMasks, rows: np.ndarray) -> PromptMasks:
+def take_rows(masks: PromptMasks, rows: AnyArray) -> PromptMasks:
   """The masks of some rows, in the order given: rows [N] -> [N, ...]."""
   return jax.tree.map(lambda mask: mask[rows], masks)
 
