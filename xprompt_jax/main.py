@@ -231,6 +231,12 @@ def _task_files() -> list[str]:
 
 
 def _run(arguments: argparse.Namespace, bindings: Sequence[str]) -> None:
+  if arguments.command == "report":
+    # Without JAX, which `dispatch` loads.
+    from xprompt_jax.html_report import command
+
+    command.run(arguments)
+    return
   # Before anything imports TensorFlow.
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
   from xprompt_jax import dispatch
@@ -289,7 +295,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       sys.argv[1:] if argv is None else argv
   )
   host_memory.keep_freed_memory()
-  from xprompt_jax.types import mendable
+  from xprompt_jax.errors import mendable
 
   try:
     _run(arguments, bindings)

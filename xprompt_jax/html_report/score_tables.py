@@ -1,0 +1,243 @@
+"""Scores by method and task, and the numbers that each method trains."""
+
+from collections.abc import Sequence
+
+from xprompt_jax import cells
+from xprompt_jax.html_report import differences, names, sizes
+from xprompt_jax.html_report.content import Table
+from xprompt_jax.html_report.reading import Part
+
+TUNING = "prompt_tuning"
+_DASH = "-"
+RECORD_TITLES = (
+    "run",
+    "task",
+    "protocol",
+    "split",
+    "examples",
+    "method",
+    "metric",
+    "seeds",
+    "mean",
+    "standard_deviation",
+    "right",
+    "minus_prompt_tuning",
+    "interval_low",
+    "interval_high",
+    "verdict",
+)
+
+
+def methods_of(parts: Sequence[Part]) -> list[str]:
+  """All methods of some parts, in the order of tables."""
+  return names.in_order([name for part in parts for name in part.methods])
+
+
+def shares(part: Part, method: str, metric: str) -> str | None:
+  """k/N over all seeds of a metric that is a share of examples."""
+  # The score of a task with one metric is that metric.
+  if metric == "score" and len(part.metrics) == 1:
+    metric = part.metrics[0]
+  rows = part.methods.get(method, ())
+  if not rows:
+    return None
+  return cells.shares(
+      part.values(method, metric), cells.sizes_of(rows, part.split, metric)
+  )
+
+
+def score_cell(part: Part, method: str, metric: str = "score") -> str:
+  """Such as "71.15 ± 0.96 (222/312)"; a dash where there is none."""
+  found = shares(part, method, metric)
+  text = cells.cell(part.values(method, metric), 2)
+  return f"{text} ({found})" if found else text
+
+
+def tuning_part(part: Part, parts: Sequence[Part]) -> Part:
+  """Where prompt tuning of the same task and protocol stands."""
+  if TUNING in part.methods:
+    return part
+  for other in parts:
+    same = (other.task, other.run.protocol, other.split) == (
+        part.task,
+        part.run.protocol,
+        part.split,
+    )
+    data = other.run.config.get("splits") == part.run.config.get("splits")
+    if same and data and TUNING in other.methods:
+      return other
+  return part
+
+
+def part_titles(parts: Sequence[Part]) -> list[str]:
+  """A title for each part: its task, and what else tells it from the others."""
+  protocols = len({part.run.protocol for part in parts}) > 1
+  titles = []
+  for part in parts:
+    title = part.task
+    if protocols:
+      title += f", {names.PROTOCOLS.get(part.run.protocol, part.run.protocol)}"
+    titles.append(title)
+  return [
+      f"{title} ({part.run.name})" if titles.count(title) > 1 else title
+      for title, part in zip(titles, parts, strict=True)
+  ]
+
+
+def _means(parts: Sequence[Part], method: str) -> str:
+  """Mean over tasks of a method's mean scores."""
+  found = []
+  for part in parts:
+    values = part.values(method, "score")
+    if not values or None in values:
+      return _DASH
+    found.append(cells.mean_and_spread(values)[0])  # type: ignore[arg-type]
+  return f"{sum(found) / len(found):.2f}"
+
+
+def _records(parts: Sequence[Part]) -> list[Sequence[object]]:
+  """A line for each part, method and metric, with plain numbers."""
+  records: list[Sequence[object]] = [RECORD_TITLES]
+  for part in parts:
+    reference = tuning_part(part, parts)
+    for method in names.in_order(list(part.methods)):
+      found = None
+      if method != TUNING:
+        found = differences.between(part, method, TUNING, reference)
+      for metric in ("score", *part.metrics):
+        values = [v for v in part.values(method, metric) if v is not None]
+        mean, spread = cells.mean_and_spread(values) if values else ("", "")
+        own = found if metric == "score" else None
+        records.append(
+            (
+                part.run.name,
+                part.task,
+                part.run.protocol,
+                part.split,
+                part.num_examples.get(part.split, ""),
+                method,
+                metric,
+                len(values),
+                *(round(v, 6) if v != "" else "" for v in (mean, spread)),
+                shares(part, method, metric) or "",
+                "" if own is None else round(own.mean, 6),
+                "" if own is None or own.low is None else round(own.low, 6),
+                "" if own is None or own.high is None else round(own.high, 6),
+                "" if own is None else own.verdict,
+            )
+        )
+  return records
+
+
+def overview(name: str, parts: Sequence[Part], caption: str) -> Table:
+  """Methods by task: mean, standard deviation and k/N of each score."""
+  titles = part_titles(parts)
+  columns = ["method", *titles]
+  protocols = {part.run.protocol for part in parts}
+  with_mean = len(protocols) == 1 and len({p.task for p in parts}) == len(parts)
+  with_mean = with_mean and len(parts) > 1
+  if with_mean:
+    columns.append("mean over tasks")
+  rows = []
+  for method in methods_of(parts):
+    row = [names.method(method), *(score_cell(p, method) for p in parts)]
+    rows.append([*row, _means(parts, method)] if with_mean else row)
+  return Table(
+      name=name,
+      caption=caption,
+      columns=columns,
+      rows=rows,
+      records=_records(parts),
+  )
+
+
+def details(name: str, part: Part, title: str, parts: Sequence[Part]) -> Table:
+  """One task: each metric of each method, and what it gains on prompt tuning."""
+  reference = tuning_part(part, parts)
+  several = len(part.metrics) > 1
+  columns = ["method"]
+  columns += ["score", *part.metrics] if several else part.metrics
+  rows = []
+  for method in names.in_order(list(part.methods)):
+    row = [names.method(method)]
+    shown = ("score", *part.metrics) if several else part.metrics
+    row += [score_cell(part, method, metric) for metric in shown]
+    found = None
+    if method != TUNING:
+      found = differences.between(part, method, TUNING, reference)
+    if found is None:
+      row += [_DASH, _DASH, _DASH]
+    else:
+      row += [f"{found.mean:+.2f}", found.interval, found.verdict]
+    rows.append(row)
+  columns += ["minus prompt tuning", "95 % interval", "verdict"]
+  split = names.SPLITS[part.split]
+  count = part.num_examples.get(part.split)
+  examples = f" ({count:,} examples)" if count else ""
+  return Table(
+      name=name,
+      caption=f"{title}: in percent on {split}{examples}, by method",
+      columns=columns,
+      rows=rows,
+  )
+
+
+def parameters(parts: Sequence[Part]) -> Table:
+  """Trained numbers and their share of the model, by method (Table 3)."""
+  rows, records = [], []
+  titles = part_titles(parts)
+  for part, title in zip(parts, titles, strict=True):
+    where = str(part.run.path / "result.json")
+    whole = sizes.model_parameters(part.run.section("model"), where)
+    for method in names.in_order(list(part.methods)):
+      own = part.methods[method]
+      trained = [row.get("tunable_parameters") for row in own]
+      if None in trained:
+        continue
+      kept = [row.get("inference_parameters") for row in own]
+      mean = sum(trained) / len(trained)
+      rows.append(
+          [
+              title,
+              names.method(method),
+              cells.cell(trained, 0),
+              sizes.share(mean, whole),
+              cells.cell(kept, 0),
+              f"{whole:,}",
+          ]
+      )
+      known = [k for k in kept if k is not None]
+      records.append(
+          [
+              part.run.name,
+              part.task,
+              method,
+              mean,
+              100 * mean / whole,
+              sum(known) / len(known) if known else "",
+              whole,
+          ]
+      )
+  columns = ["task", "method", "trained numbers", "share of the model"]
+  columns += ["numbers kept for inference", "model"]
+  if all(row[4] == _DASH for row in rows):
+    columns.pop(4)
+    rows = [[*row[:4], row[5]] for row in rows]
+  return Table(
+      name="parameters",
+      caption="Numbers that each method trains",
+      columns=columns,
+      rows=rows,
+      records=[
+          [
+              "run",
+              "task",
+              "method",
+              "trained_mean",
+              "percent_of_model",
+              "inference_mean",
+              "model_parameters",
+          ],
+          *records,
+      ],
+  )

@@ -1,0 +1,121 @@
+"""Plain sentences: what is shown, selected how, and what follows."""
+
+from collections.abc import Sequence
+
+from xprompt_jax.html_report import differences, names, score_tables
+from xprompt_jax.html_report.reading import Part
+
+_SELECTED = {
+    "paper": "checkpoints and tickets were selected on validation",
+    "heldout": (
+        "checkpoints and tickets were selected on one half of validation, which"
+        " is not reported"
+    ),
+}
+SHARES = (
+    "Cells are mean ± standard deviation over seeds in percent, and in brackets"
+    " how many predictions of all seeds were right, of how many."
+)
+
+
+def _split(part: Part) -> str:
+  count = part.num_examples.get(part.split)
+  size = f" ({count:,} examples)" if count else ""
+  return f"{part.task} on {names.SPLITS[part.split]}{size}"
+
+
+def seeds(parts: Sequence[Part]) -> str:
+  """Such as "3 seeds" or "1 to 3 seeds"."""
+  counts = sorted({len(part.seeds) for part in parts})
+  if len(counts) == 1:
+    return f"{counts[0]} seed{'s' if counts[0] != 1 else ''}"
+  return f"{counts[0]} to {counts[-1]} seeds"
+
+
+def shown(what: str, parts: Sequence[Part]) -> str:
+  """What a section shows: splits, selection and seeds."""
+  places = list(dict.fromkeys(map(_split, parts)))
+  protocols = list(dict.fromkeys(part.run.protocol for part in parts))
+  chosen = "; ".join(
+      (f"{names.PROTOCOLS.get(p, p)}: " if len(protocols) > 1 else "")
+      + _SELECTED.get(p, f"selected by the protocol {p}")
+      for p in protocols
+  )
+  return f"{what}: {', '.join(places)}; {chosen}; {seeds(parts)}."
+
+
+def _where(part: Part) -> str:
+  return f"{part.task}, {names.SPLITS[part.split]}"
+
+
+def verdict(
+    part: Part, first: str, second: str, other: Part | None = None
+) -> str | None:
+  """One comparison in a sentence, or None where there is nothing to compare."""
+  found = differences.between(part, first, second, other)
+  if found is None:
+    return None
+  names_ = names.method(first), names.method(second)
+  text = f"{_where(part)}: {names_[0]} minus {names_[1]} is {found.mean:+.2f} points"
+  if found.low is not None:
+    text += f" {found.interval}"
+  count = found.num_seeds
+  text += f" over {count} seed{'s' if count != 1 else ''}"
+  rights = [
+      score_tables.shares(part, first, "score"),
+      score_tables.shares(other or part, second, "score"),
+  ]
+  if all(rights):
+    text += f" ({rights[0]} against {rights[1]})"
+  endings = {
+      "better": f"{names_[0]} is better",
+      "worse": f"{names_[0]} is worse",
+  }
+  return f"{text}: {endings.get(found.verdict, found.verdict)}."
+
+
+def _tickets(part: Part) -> str:
+  """What favours the method that was selected on the split it is reported on."""
+  tried = part.run.summary.get("tickets_tried")
+  if part.split != "validation" or not tried:
+    return ""
+  return (
+      f" Validation also chose among {tried} tickets, which favours methods that"
+      " choose."
+  )
+
+
+def selection_alone(part: Part, reference: Part) -> str | None:
+  """What the same search gains where scores are random."""
+  own = differences.between(
+      part, "xprompt_random", score_tables.TUNING, reference
+  )
+  gain = differences.between(part, "xprompt", score_tables.TUNING, reference)
+  if own is None or gain is None:
+    return None
+  return (
+      f"{_where(part)}: selection alone, the same search over random scores,"
+      f" gains {own.mean:+.2f} points over prompt tuning"
+      f"{'' if own.low is None else ' ' + own.interval}; XPrompt gains"
+      f" {gain.mean:+.2f}."
+  )
+
+
+def verdicts(part: Part, parts: Sequence[Part]) -> list[str]:
+  """All comparisons of one task: XPrompt, what selection gains, controls."""
+  reference = score_tables.tuning_part(part, parts)
+  found = []
+  for method in names.in_order(list(part.methods)):
+    if method in ("no_prompt", score_tables.TUNING):
+      continue
+    if method in names.CONTROLS and "xprompt" in part.methods:
+      found.append(verdict(part, method, "xprompt"))
+    else:
+      text = verdict(part, method, score_tables.TUNING, reference)
+      if text and method == "xprompt":
+        text += _tickets(part)
+      found.append(text)
+  if "xprompt_random" in part.methods:
+    found.append(verdict(part, "xprompt", "xprompt_random"))
+    found.append(selection_alone(part, reference))
+  return [text for text in found if text is not None]

@@ -1,0 +1,126 @@
+"""One row for each setting of runs that differ in some (Tables 4 to 7)."""
+
+from collections.abc import Sequence
+
+from xprompt_jax import cells
+from xprompt_jax.html_report import differences, names, score_tables
+from xprompt_jax.html_report.content import Table
+from xprompt_jax.html_report.settings import Sweep
+
+# What the paper calls the table of each field.
+_PAPER = {
+    "search.granularities": "Granularity (Table 4)",
+    "prompt.length": "Prompt length (Table 5)",
+    "prompt.init": "Initialisation (Table 6)",
+    "prompt.num_pieces": "Number of pieces",
+    "model": "Model size (Figure 1)",
+    "task.few_shot": "Number of training examples",
+    "search.token_ratios": "Ratios",
+}
+_TRANSFER = "Transfer (Table 7)"
+
+
+def title(sweep: Sweep) -> str:
+  """The section's heading."""
+  if "prompt.init" in sweep.fields:
+    values = sweep.values("prompt.init")
+    if "from_file" in values:
+      return _TRANSFER
+  for field, text in _PAPER.items():
+    if field in sweep.fields:
+      return text
+  return f"Runs that differ in {', '.join(sweep.titles)}"
+
+
+def shown_methods(sweep: Sweep) -> list[str]:
+  """The methods of a sweep, without the one that has no setting."""
+  return [m for m in score_tables.methods_of(sweep.parts) if m != "no_prompt"]
+
+
+def _difference(sweep: Sweep, number: int) -> differences.Difference | None:
+  part = sweep.parts[number]
+  return differences.between(part, "xprompt", score_tables.TUNING)
+
+
+def _columns(sweep: Sweep) -> tuple[list[str], list[int]]:
+  """Titles in front of the scores, and which of task and protocol are among them."""
+  tasks = len({part.task for part in sweep.parts}) > 1
+  protocols = len({part.run.protocol for part in sweep.parts}) > 1
+  titles = [*sweep.titles]
+  if tasks:
+    titles.append("task")
+  if protocols:
+    titles.append("protocol")
+  return titles, [tasks, protocols]
+
+
+def table(sweep: Sweep, name: str, caption: str) -> Table:
+  """Scores of each method for each setting, and what XPrompt gains."""
+  methods = shown_methods(sweep)
+  titles, (tasks, protocols) = _columns(sweep)
+  rows, records = [], []
+  for number, part in enumerate(sweep.parts):
+    row = [*sweep.labels[number]]
+    if tasks:
+      row.append(part.task)
+    if protocols:
+      row.append(part.run.protocol)
+    found = _difference(sweep, number)
+    ends = ["-", "-", "-"]
+    if found is not None:
+      ends = [f"{found.mean:+.2f}", found.interval, found.verdict]
+    scores = [score_tables.score_cell(part, method) for method in methods]
+    rows.append([*row, str(len(part.seeds)), *scores, *ends])
+    for method in methods:
+      values = [v for v in part.values(method, "score") if v is not None]
+      if values:
+        mean, spread = cells.mean_and_spread(values)
+        records.append(
+            [
+                *sweep.labels[number],
+                part.run.name,
+                part.task,
+                part.run.protocol,
+                part.split,
+                method,
+                len(values),
+                round(mean, 6),
+                round(spread, 6),
+                score_tables.shares(part, method, "score") or "",
+            ]
+        )
+  ends = ["XPrompt minus prompt tuning", "95 % interval", "verdict"]
+  columns = [*titles, "seeds", *map(names.method, methods), *ends]
+  if all(row[-3] == "-" for row in rows):
+    columns, rows = columns[:-3], [row[:-3] for row in rows]
+  keys = ["run_name", "task", "protocol", "split", "method", "seeds"]
+  keys += ["mean", "standard_deviation", "right"]
+  return Table(
+      name=name,
+      caption=caption,
+      columns=columns,
+      rows=rows,
+      records=[[*sweep.titles, *keys], *records],
+  )
+
+
+def numbers(sweep: Sweep) -> list[float] | None:
+  """Each part's setting where it is one number; None where it is not."""
+  if len(sweep.fields) != 1:
+    return None
+  found = sweep.values(sweep.fields[0])
+  if any(isinstance(v, bool) or not isinstance(v, (int, float)) for v in found):
+    return None
+  return found
+
+
+def positions(
+    sweep: Sweep, task: str, protocol: str
+) -> tuple[list[int], Sequence[str]]:
+  """Which parts of a sweep are one task's, and their labels in one text each."""
+  own = [
+      i
+      for i, part in enumerate(sweep.parts)
+      if (part.task, part.run.protocol) == (task, protocol)
+  ]
+  return own, [", ".join(sweep.labels[i]) for i in own]
