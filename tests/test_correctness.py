@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests import examples
-from xprompt_jax import correctness, evaluation, mixtures
+from xprompt_jax import correctness, evaluation, mixtures, right_answers
 
 METRICS = "xprompt_jax.tasks.metrics:"
 
@@ -38,7 +38,7 @@ ANSWERS = {
 
 def test_accuracy_counts_examples_and_f1_nothing():
   split = _split(["a", "b", "a"], ["accuracy"])
-  right = correctness.right_answers(split, [["a", "a", "a"], ["b", "b", "b"]])
+  right = right_answers.right_answers(split, [["a", "a", "a"], ["b", "b", "b"]])
   assert right.dtype == np.uint8
   assert right.tolist() == [[1, 0, 1], [0, 1, 0]]
   # CB: only the accuracy of its two metrics is a share.
@@ -47,11 +47,11 @@ def test_accuracy_counts_examples_and_f1_nothing():
       "function": "xprompt_jax.tasks.postprocessors:class_id",
       "kwargs": {"labels": ["x", "y", "z"]},
   }
-  assert correctness.right_answers(both, [["x", "z", "z"]]).tolist() == [
+  assert right_answers.right_answers(both, [["x", "z", "z"]]).tolist() == [
       [1, 0, 1]
   ]
   none = _split(["a"], ["matthews_corrcoef"])
-  assert correctness.right_answers(none, [["a"]]) is None
+  assert right_answers.right_answers(none, [["a"]]) is None
 
 
 def test_multirc_counts_questions():
@@ -64,7 +64,7 @@ def test_multirc_counts_questions():
   ]
   split = _split(targets, ["f1a", "grouped_em"], ANSWERS, fields)
   texts = [["yes", "no", "no"], ["yes", "yes", "no"], ["yes", "no", "?"]]
-  right = correctness.right_answers(split, texts)
+  right = right_answers.right_answers(split, texts)
   assert right.tolist() == [[1, 1], [1, 0], [0, 1]]
   for row, said in zip(right, texts, strict=True):
     assert 100 * row.mean() == evaluation.measure(split, said)["em"]
@@ -72,7 +72,7 @@ def test_multirc_counts_questions():
 
 def test_record_counts_examples():
   split = _split([["A", "B"], ["C"]], ["squad"])
-  assert correctness.right_answers(split, [["b.", "D"]]).tolist() == [[1, 0]]
+  assert right_answers.right_answers(split, [["b.", "D"]]).tolist() == [[1, 0]]
 
 
 def test_members_of_a_mixture_follow_one_another():
@@ -81,10 +81,10 @@ def test_members_of_a_mixture_follow_one_another():
       _split(["c"], ["accuracy"], task="two"),
   ]
   mixed = mixtures.mix("all", members, [1.0, 1.0])
-  right = correctness.right_answers(mixed, [["a", "a", "c"]])
+  right = right_answers.right_answers(mixed, [["a", "a", "c"]])
   assert right.tolist() == [[1, 0, 1]]
   members[1].info["metrics"][0]["function"] = METRICS + "matthews_corrcoef"
-  assert correctness.right_answers(mixed, [["a", "a", "c"]]) is None
+  assert right_answers.right_answers(mixed, [["a", "a", "c"]]) is None
 
 
 def test_files(tmp_path):

@@ -13,7 +13,7 @@ from typing import Any
 from jax import Array
 import numpy as np
 
-from xprompt_jax import candidates, correctness, counts, evaluation
+from xprompt_jax import candidates, counts, evaluation, right_answers
 from xprompt_jax import masks as masks_lib
 from xprompt_jax.experiment import Experiment
 from xprompt_jax.mixtures import MixedSplit
@@ -212,7 +212,7 @@ class Finals:
       `Experiment.evaluate` gives them, and what docs/files.md has under `ways`,
       `not_possible`, `other_tasks` and `metric_sizes`.
     right: by split that reports, what each row answers right; see
-      `correctness.right_answers`.
+      `right_answers`.
   """
 
   lines: list[dict[str, Any]]
@@ -302,7 +302,7 @@ def _right(found: Answers) -> list[np.ndarray | None]:
   texts = found.texts[found.predict_by]
   for split in dict.fromkeys(found.splits):
     own = [row for row, read in enumerate(found.splits) if read is split]
-    right = correctness.right_answers(split, [texts[row] for row in own])
+    right = right_answers.right_answers(split, [texts[row] for row in own])
     if right is not None:
       for row, answered in zip(own, right, strict=True):
         rows[row] = answered
