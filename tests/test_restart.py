@@ -149,8 +149,8 @@ def test_a_run_killed_anywhere_ends_where_another_ends(
   """Each file that a run writes is the one before which it is killed."""
   expected, written = short_run
   # 7 for each of three trainings, 2 for each scoring and pruning, 3 for the
-  # winners, and one each for tickets, evaluation and the summary.
-  assert len(written) == 3 * 7 + 4 * 2 + 3 + 3
+  # winners, 2 for evaluation, and one each for tickets and the summary.
+  assert len(written) == 3 * 7 + 4 * 2 + 3 + 4
   for number in range(1, len(written) + 1):
     workdir = tmp_path / str(number)
     with killed_at(monkeypatch, number) as before, pytest.raises(Killed):

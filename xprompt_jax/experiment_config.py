@@ -141,6 +141,7 @@ class ExperimentConfig:
     )
     object.__setattr__(self, "seeds", tuple(seeds))
     self.prompt.check_embed_dim(self.model.emb_dim)
+    self.search.check_prompt_length(self.prompt.length)
 
 
 def result_fields(config: ExperimentConfig) -> dict[str, Any]:
