@@ -22,6 +22,16 @@ TITLES = {
     "token": "token pruning",
     "piece": "piece pruning",
     "xprompt": "XPrompt",
+    "xprompt_magnitude": "by magnitude",
+    "xprompt_signed": "by sign",
+    "xprompt_random": "by chance",
+    "reversed": "reversed",
+    "random": "random units",
+    "magnitude": "magnitude",
+    "length": "length only",
+    "no_rewind": "no rewind",
+    "auto_scores": "auto, scores",
+    "auto_loss": "auto, loss",
 }
 SPLITS = {"validation": "val", "test": "test"}
 _WAYS = {
@@ -61,7 +71,7 @@ def _one_table_or_two(
   """Scores and sizes of each method, side by side or one below the other."""
   splits, metrics = _splits_and_metrics(summary)
   methods = summary["methods"]
-  num_seeds = len(methods[-1]["rows"])
+  num_seeds = max(len(method["rows"]) for method in methods)
   over = f"{num_seeds} seed{'s' if num_seeds > 1 else ''}"
   spread = ", mean ± standard deviation" if num_seeds > 1 else ""
   scores = text_tables.plain_table(f"{summary['task']}: {over}{spread}")
