@@ -19,6 +19,8 @@ METHODS = {
     "magnitude": "magnitude ticket",
     "length": "Length Prompt",
     "no_rewind": "no rewind",
+    "auto_scores": "ratio chosen from scores",
+    "auto_loss": "ratio chosen from losses",
 }
 # Tickets that stand beside XPrompt's to show what makes it (Figure 5).
 CONTROLS = ("reversed", "random", "magnitude", "length", "no_rewind")
