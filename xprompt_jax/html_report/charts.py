@@ -5,6 +5,7 @@ import itertools
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.transforms import ScaledTranslation
 import numpy as np
 
 from xprompt_jax import cells
@@ -57,7 +58,10 @@ def lines(
     if logarithmic:
       axes.set_xscale("log")
     ends = []
-    for method, points in series.items():
+    # Side by side, where whiskers of several would cover each other.
+    for place, (method, points) in enumerate(series.items()):
+      aside = (place - (len(series) - 1) / 2) * 4 / 72
+      shift = ScaledTranslation(aside, 0, figure.dpi_scale_trans)
       xs, means, spreads = _summaries(points)
       style = drawing.style_of(method)
       axes.errorbar(
@@ -67,6 +71,7 @@ def lines(
           capsize=3,
           linewidth=1.6,
           markersize=6,
+          transform=axes.transData + shift,
           **style,
       )
       ends.append((xs[-1], means[-1], names.method(method), style["color"]))
@@ -135,15 +140,16 @@ def bars(
 
   def fill(figure: Figure) -> None:
     axes = figure.subplots()
-    for i, found in enumerate(values.values()):
+    for i, (method, found) in enumerate(values.items()):
       mean, _ = cells.mean_and_spread(found)
+      own = method == "xprompt"
       axes.barh(
           i,
           mean,
           height=0.62,
-          color="#e8eef4",
+          color="#f5c9a8" if own else "#dce6f0",
           edgecolor="black",
-          hatch=drawing.hatch_of(i),
+          hatch="//" if own else "",
           linewidth=0.9,
       )
       spread = np.linspace(-0.2, 0.2, len(found)) if len(found) > 1 else [0.0]
@@ -156,7 +162,7 @@ def bars(
           markerfacecolor="white",
       )
       axes.text(
-          1.01,
+          1.02,
           i,
           f"{mean:.1f}",
           transform=axes.get_yaxis_transform(),
@@ -167,12 +173,12 @@ def bars(
     axes.invert_yaxis()
     axes.set_xlabel(f"score on {names.SPLITS[part.split]}, %")
     # Bars whose differences would not be seen from 0 begin further right.
-    low = max(0.0, min(everything) - 1.5 * room)
-    axes.set_xlim(low, min(100.0, max(everything) + 0.15 * room) + 0.01)
+    low = max(0.0, min(everything) - 0.6 * room)
+    axes.set_xlim(low, max(everything) + 0.05 * room)
 
   words = [f"{names.method(m)} {np.mean(v):.1f}" for m, v in values.items()]
   alt = f"Bar chart of mean scores on {part.task}: {', '.join(words)}."
-  return drawing.draw(name, caption, alt, fill, (5.2, 1.0 + 0.42 * len(values)))
+  return drawing.draw(name, caption, alt, fill, (5.2, 0.9 + 0.36 * len(values)))
 
 
 # Marker, title, filled: by what a ticket has pruned and how it was scored.
@@ -226,7 +232,9 @@ def kept_share(
         continue
       marker, title, filled = _TICKETS[kind]
       xs, ys = zip(*map(place, found), strict=True)
-      face = {} if marker in "x+" or filled else {"markerfacecolor": "none"}
+      face: dict[str, Any] = (
+          {} if marker in "x+" or filled else {"markerfacecolor": "none"}
+      )
       axes.plot(xs, ys, marker, color=colour, label=title, markersize=6, **face)
     if chosen:
       xs, ys = zip(*map(place, chosen), strict=True)
@@ -291,7 +299,7 @@ def masking(
       axes.fill_between(xs, low, high, color=colour, alpha=0.15, linewidth=0)
     axes.set_xlabel("tokens masked, nothing retrained")
     axes.set_ylabel(f"score on {names.SPLITS[split]}, %")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(drawing.integers())
     axes.grid(axis="y", color="#dddddd", linewidth=0.7)
     figure.legend(loc="outside upper center", ncols=2, frameon=False)
 

@@ -98,6 +98,11 @@ class Section:
   verdicts: Sequence[str] = ()
   items: Sequence[Table | Picture] = ()
 
+  @property
+  def has_pictures(self) -> bool:
+    """Whether any of its items is drawn."""
+    return any(isinstance(item, Picture) for item in self.items)
+
 
 def slug(text: str) -> str:
   """A text as the name of a file or an anchor."""

@@ -1,105 +1,61 @@
-"""Whether one method was better than another, and how sure that is."""
+"""Whether one method was better than another, as `comparisons.py` says it."""
 
-from collections.abc import Mapping, Sequence
-import dataclasses
-import math
-from typing import Any
+from collections.abc import Sequence
+import functools
 
-from scipy import stats
+import numpy as np
 
-from xprompt_jax import cells
-from xprompt_jax.html_report.reading import Part
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Difference:
-  """One method minus another, row by row.
-
-  Attributes:
-    mean: of the differences in score, in points.
-    low: lower end of the 95 % interval; None where one seed leaves none.
-    high: its upper end.
-    num_seeds: pairs of rows.
-    better: pairs in which the first was better.
-    worse: pairs in which it was worse.
-    how: where the interval comes from.
-  """
-
-  mean: float
-  low: float | None
-  high: float | None
-  num_seeds: int
-  better: int
-  worse: int
-  how: str
-
-  @property
-  def verdict(self) -> str:
-    """`better`, `worse`, `no difference` or `no clear difference`."""
-    if self.better == self.worse == 0:
-      return "no difference"
-    if self.low is None or self.high is None:
-      return "one seed says nothing"
-    if self.low > 0:
-      return "better"
-    return "worse" if self.high < 0 else "no clear difference"
-
-  @property
-  def interval(self) -> str:
-    """Such as "[-0.31, +2.10]"; a dash where there is none."""
-    if self.low is None or self.high is None:
-      return "-"
-    return f"[{self.low:+.2f}, {self.high:+.2f}]"
+from xprompt_jax import comparisons, correctness
+from xprompt_jax.comparisons import Comparison
+from xprompt_jax.html_report.reading import Part, Run
 
 
-def _pairs(
-    first: Sequence[Mapping[str, Any]],
-    second: Sequence[Mapping[str, Any]],
-    split: str,
-) -> list[tuple[float, float]]:
-  """Scores of the seeds that both have."""
-  others = {row["seed"]: row[split]["score"] for row in second if split in row}
-  return [
-      (row[split]["score"], others[row["seed"]])
-      for row in first
-      if split in row and row["seed"] in others
-  ]
+@functools.lru_cache(maxsize=64)
+def _arrays(run: Run) -> dict[str, np.ndarray]:
+  return correctness.load(run.path)
 
 
-def between(
-    part: Part, first: str, second: str, other: Part | None = None
-) -> Difference | None:
+def _rights(part: Part, method: str) -> Sequence[np.ndarray | None]:
+  """What each row of a part's method answers right, where that is known."""
+  run = part.runs[method]
+  counts = {m["method"]: len(m["rows"]) for m in run.summary["methods"]}
+  rows = correctness.rows_of(_arrays(run), method, part.split, counts[method])
+  return [rows[index] for index in part.indices[method]]
+
+
+@functools.cache
+def between(part: Part, first: str, second: str) -> Comparison | None:
   """One method's scores minus another's, on the split that is reported.
 
-  The interval is Student's of the mean over seeds.
-
   Args:
-    part: has the first method.
+    part: one task of a run.
     first: the method that may be better.
     second: what it is compared with.
-    other: has the second method; None takes `part`.
 
   Returns:
-    None where they share no seed.
+    None where one is lacking, or they share no seed.
   """
-  rows = (other or part).methods.get(second, ())
-  pairs = _pairs(part.methods.get(first, ()), rows, part.split)
-  if not pairs:
+  if first == second or not {first, second} <= part.methods.keys():
     return None
-  # Rounded: metrics are decimal fractions, binary floats are not.
-  gains = [round(a - b, 6) for a, b in pairs]
-  mean, spread = cells.mean_and_spread(gains)
-  low = high = None
-  if len(gains) > 1:
-    quantile = float(stats.t.ppf(0.975, len(gains) - 1))
-    half = quantile * spread / math.sqrt(len(gains))
-    low, high = mean - half, mean + half
-  return Difference(
-      mean=mean,
-      low=low,
-      high=high,
-      num_seeds=len(gains),
-      better=sum(gain > 0 for gain in gains),
-      worse=sum(gain < 0 for gain in gains),
-      how="Student's interval over seeds",
+  return comparisons.compare(
+      part.methods[first],
+      part.methods[second],
+      split=part.split,
+      right=_rights(part, first),
+      base_right=_rights(part, second),
   )
+
+
+def interval(found: Comparison) -> str:
+  """Such as "[-0.31, +2.10]"; a dash where there is none."""
+  if found.interval is None:
+    return "-"
+  low, high = found.interval
+  return f"[{low:+.2f}, {high:+.2f}]"
+
+
+def verdict(found: Comparison) -> str:
+  """The verdict, with what one seed is worth."""
+  if len(found.seeds) > 1 or found.verdict == "no difference":
+    return found.verdict
+  return f"{found.verdict} with this seed"

@@ -6,11 +6,13 @@ figure.
 
 from collections.abc import Callable
 import io
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
 from xprompt_jax.html_report import names
 from xprompt_jax.html_report.content import Picture
@@ -27,10 +29,9 @@ _COLOURS = (
 )
 _MARKERS = "soD^vPX*<>dh"
 _LINES = ("-", "--", "-.", ":")
-_HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo", "--")
 _POINTS = 72
 _CSS = 96
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 11,
     "axes.titlesize": 11,
     "axes.labelsize": 11,
@@ -56,7 +57,7 @@ def _place(method: str) -> int:
   return known.index(method) + 1 if method in known else len(known) + 1
 
 
-def style_of(method: str) -> dict[str, str]:
+def style_of(method: str) -> dict[str, Any]:
   """Colour, marker and line of a method."""
   if method == "xprompt":
     return {"color": "#D55E00", "marker": "o", "linestyle": "-"}
@@ -66,11 +67,6 @@ def style_of(method: str) -> dict[str, str]:
       "marker": _MARKERS[place % len(_MARKERS)],
       "linestyle": _LINES[1 + place % 3] if place else "--",
   }
-
-
-def hatch_of(number: int) -> str:
-  """The hatch of the bar of this number."""
-  return _HATCHES[number % len(_HATCHES)]
 
 
 def draw(
@@ -89,7 +85,7 @@ def draw(
     fill: draws into it.
     size: width and height in inches.
   """
-  with matplotlib.rc_context({**matplotlib.rcParamsDefault, **_STYLE}):
+  with matplotlib.rc_context(dict(matplotlib.rcParamsDefault) | _STYLE):
     figure = Figure(figsize=size, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     fill(figure)
@@ -106,6 +102,25 @@ def draw(
       svg=svg.getvalue(),
       width=round(size[0] * _CSS),
   )
+
+
+def integers() -> MaxNLocator:
+  """Ticks at integers alone."""
+  return MaxNLocator(integer=True)
+
+
+def logarithmic(axes: Axes, ratio: float) -> None:
+  """Spaces x by ratios, with plain numbers as ticks.
+
+  Args:
+    axes: what is drawn into.
+    ratio: of the largest place and the smallest.
+  """
+  axes.set_xscale("log")
+  subs = (1.0, 2.0, 5.0) if ratio < 200 else (1.0,)
+  axes.xaxis.set_major_locator(LogLocator(subs=subs))
+  axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+  axes.minorticks_off()
 
 
 def label_ends(

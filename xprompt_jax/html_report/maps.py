@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from matplotlib.colors import Normalize
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 import numpy as np
@@ -43,25 +43,32 @@ def histogram(
 
   def fill(figure: Figure) -> None:
     axes = figure.subplots()
-    _, _, groups = axes.hist(
-        [kept, pruned],
-        edges.tolist(),
-        stacked=True,
-        color=["#9ecae1", drawing.PRUNED_FACE],
-        edgecolor="black",
-        linewidth=0.7,
-        label=[f"kept ({len(kept)})", f"pruned ({len(pruned)})"],
-    )
-    for patch in groups[1]:  # type: ignore[union-attr]
-      patch.set_hatch("///")
+    titles = (f"kept ({len(kept)})", f"pruned ({len(pruned)})")
+    faces = ("#9ecae1", drawing.PRUNED_FACE)
+    below = np.zeros(len(edges) - 1)
+    for part, title, face, hatch in zip(
+        (kept, pruned), titles, faces, ("", "///"), strict=True
+    ):
+      heights, _ = np.histogram(part, edges)
+      axes.bar(
+          edges[:-1],
+          heights,
+          np.diff(edges),
+          below,
+          align="edge",
+          color=face,
+          edgecolor="black",
+          linewidth=0.7,
+          hatch=hatch,
+          label=title,
+      )
+      below = below + heights
     if logarithmic:
-      axes.set_xscale("log")
+      drawing.logarithmic(axes, edges[-1] / edges[0])
     axes.set_xlabel("importance, mean of |dL/dmask|")
     axes.set_ylabel(f"number of {unit}")
-    axes.yaxis.get_major_locator().set_params(integer=True)
-    figure.legend(
-        handles=list(groups), loc="outside upper center", ncols=2, frameon=False
-    )
+    axes.yaxis.set_major_locator(drawing.integers())
+    figure.legend(loc="outside upper center", ncols=2, frameon=False)
 
   alt = (
       f"Histogram of the importance of {len(values)} {unit}: median"
@@ -91,7 +98,9 @@ def saliency(
   maps = (("before pruning", before, None), ("after pruning", after, mask))
 
   def fill(figure: Figure) -> None:
-    norm = Normalize(0.0, float(max(before.max(), after.max())) or 1.0)
+    top = float(max(before.max(), after.max())) or 1.0
+    # Few pieces matter much more than the rest, which would look the same.
+    norm = PowerNorm(0.5, 0.0, top)
     both = figure.subplots(1, 2, sharey=True)
     for axes, (title, scores, kept) in zip(both, maps, strict=True):
       image = axes.imshow(
@@ -120,7 +129,9 @@ def saliency(
       axes.set_yticks(_ticks(tokens))
       axes.spines[:].set_visible(True)
     both[0].set_ylabel("token")
-    figure.colorbar(image, ax=both, label="importance", pad=0.02)
+    figure.colorbar(
+        image, ax=both, label="importance, colours by its root", pad=0.02
+    )
 
   pruned = int((mask == 0).sum())
   alt = (

@@ -38,13 +38,14 @@ def as_markdown(title: str, intro: str, sections: Sequence[Section]) -> str:
     lines += [f"## {section.title}", ""]
     for paragraph in section.text:
       lines += [paragraph, ""]
-    if section.verdicts:
-      lines += [*(f"- {verdict}" for verdict in section.verdicts), ""]
-    for item in section.items:
+    ordered = sorted(section.items, key=lambda i: not isinstance(i, Table))
+    for item in ordered:
       if isinstance(item, Table):
         lines += [f"{item.caption} ([CSV](tables/{item.name}.csv)):", ""]
         lines += [item.as_markdown()]
       else:
         lines += [f"![{item.alt}](figures/{item.name}.png)", ""]
         lines += [f"*{item.caption}*", ""]
+    if section.verdicts:
+      lines += [*(f"- {verdict}" for verdict in section.verdicts), ""]
   return "\n".join(lines)

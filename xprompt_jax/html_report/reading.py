@@ -7,6 +7,7 @@ is named in one line.
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import functools
+import json
 import pathlib
 from typing import Any
 
@@ -90,7 +91,7 @@ def _check_summary(path: pathlib.Path, summary: Mapping[str, Any]) -> None:
       _refuse(path, f"{name}.rows", rows, "at least one")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Run:
   """One finished run.
 
@@ -164,12 +165,13 @@ class Run:
     return arrays
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Part:
   """What a run found on one task.
 
   Attributes:
     run: where it was found.
+    runs: by method, where it was found: baselines are runs of their own.
     task: its name.
     methods: rows by method, in the order of the file.
     indices: by method, the places of these rows among all of the method's.
@@ -177,6 +179,7 @@ class Part:
   """
 
   run: Run
+  runs: Mapping[str, Run]
   task: str
   methods: Mapping[str, tuple[Row, ...]]
   indices: Mapping[str, tuple[int, ...]]
@@ -234,6 +237,7 @@ def parts(run: Run) -> list[Part]:
     found.append(
         Part(
             run=run,
+            runs=dict.fromkeys(methods, run),
             task=task,
             methods=methods,
             indices=indices,
@@ -241,6 +245,39 @@ def parts(run: Run) -> list[Part]:
         )
     )
   return found
+
+
+def merged(found: Sequence[Part]) -> list[Part]:
+  """Puts the methods of different runs together.
+
+  Only those of one task, protocol and data, where no two runs have a method in
+  common, the one without a prompt left out.
+  """
+  groups: dict[tuple, list[Part]] = {}
+  for part in found:
+    data = json.dumps(part.run.config.get("splits"), sort_keys=True)
+    few = part.run.few_shot
+    key = (part.task, part.run.protocol, part.split, few, data)
+    groups.setdefault(key, []).append(part)
+  together = []
+  for group in groups.values():
+    counted = [m for p in group for m in p.methods if m != "no_prompt"]
+    if len(set(counted)) < len(counted):
+      together += group
+      continue
+    # The run with most methods gives the others their name.
+    first = max(group, key=lambda part: len(part.methods))
+    group = [first, *(part for part in group if part is not first)]
+    group.reverse()  # What two runs have is taken from the first.
+    together.append(
+        dataclasses.replace(
+            first,
+            runs={m: p.runs[m] for p in group for m in p.methods},
+            methods={m: p.methods[m] for p in group for m in p.methods},
+            indices={m: p.indices[m] for p in group for m in p.methods},
+        )
+    )
+  return together
 
 
 def _found_in(

@@ -1,6 +1,7 @@
 """Scores by method and task, and the numbers that each method trains."""
 
 from collections.abc import Sequence
+import statistics
 
 from xprompt_jax import cells
 from xprompt_jax.html_report import differences, names, sizes
@@ -24,6 +25,7 @@ RECORD_TITLES = (
     "minus_prompt_tuning",
     "interval_low",
     "interval_high",
+    "interval_from",
     "verdict",
 )
 
@@ -53,22 +55,6 @@ def score_cell(part: Part, method: str, metric: str = "score") -> str:
   return f"{text} ({found})" if found else text
 
 
-def tuning_part(part: Part, parts: Sequence[Part]) -> Part:
-  """Where prompt tuning of the same task and protocol stands."""
-  if TUNING in part.methods:
-    return part
-  for other in parts:
-    same = (other.task, other.run.protocol, other.split) == (
-        part.task,
-        part.run.protocol,
-        part.split,
-    )
-    data = other.run.config.get("splits") == part.run.config.get("splits")
-    if same and data and TUNING in other.methods:
-      return other
-  return part
-
-
 def part_titles(parts: Sequence[Part]) -> list[str]:
   """A title for each part: its task, and what else tells it from the others."""
   protocols = len({part.run.protocol for part in parts}) > 1
@@ -95,38 +81,29 @@ def _means(parts: Sequence[Part], method: str) -> str:
   return f"{sum(found) / len(found):.2f}"
 
 
-def _records(parts: Sequence[Part]) -> list[Sequence[object]]:
-  """A line for each part, method and metric, with plain numbers."""
-  records: list[Sequence[object]] = [RECORD_TITLES]
-  for part in parts:
-    reference = tuning_part(part, parts)
-    for method in names.in_order(list(part.methods)):
-      found = None
-      if method != TUNING:
-        found = differences.between(part, method, TUNING, reference)
-      for metric in ("score", *part.metrics):
-        values = [v for v in part.values(method, metric) if v is not None]
-        mean, spread = cells.mean_and_spread(values) if values else ("", "")
-        own = found if metric == "score" else None
-        records.append(
-            (
-                part.run.name,
-                part.task,
-                part.run.protocol,
-                part.split,
-                part.num_examples.get(part.split, ""),
-                method,
-                metric,
-                len(values),
-                *(round(v, 6) if v != "" else "" for v in (mean, spread)),
-                shares(part, method, metric) or "",
-                "" if own is None else round(own.mean, 6),
-                "" if own is None or own.low is None else round(own.low, 6),
-                "" if own is None or own.high is None else round(own.high, 6),
-                "" if own is None else own.verdict,
-            )
-        )
-  return records
+def _record(part: Part, method: str, metric: str) -> list[object]:
+  """One line of the CSV file, with plain numbers."""
+  values = [v for v in part.values(method, metric) if v is not None]
+  mean, spread = cells.mean_and_spread(values) if values else (None, None)
+  line: list[object] = [
+      part.runs[method].name,
+      part.task,
+      part.run.protocol,
+      part.split,
+      part.num_examples.get(part.split, ""),
+      method,
+      metric,
+      len(values),
+      *("" if v is None else round(v, 6) for v in (mean, spread)),
+      shares(part, method, metric) or "",
+  ]
+  found = None
+  if metric == "score":
+    found = differences.between(part, method, TUNING)
+  if found is None:
+    return [*line, "", "", "", "", ""]
+  ends = [round(end, 6) for end in found.interval or ()] or ["", ""]
+  return [*line, round(found.mean, 6), *ends, found.how or "", found.verdict]
 
 
 def overview(name: str, parts: Sequence[Part], caption: str) -> Table:
@@ -147,13 +124,32 @@ def overview(name: str, parts: Sequence[Part], caption: str) -> Table:
       caption=caption,
       columns=columns,
       rows=rows,
-      records=_records(parts),
+      records=[
+          RECORD_TITLES,
+          *(
+              _record(part, method, metric)
+              for part in parts
+              for method in names.in_order(list(part.methods))
+              for metric in ("score", *part.metrics)
+          ),
+      ],
   )
 
 
-def details(name: str, part: Part, title: str, parts: Sequence[Part]) -> Table:
+def difference_cells(part: Part, first: str, second: str) -> list[str]:
+  """Mean difference, interval and verdict; dashes where there is none."""
+  found = differences.between(part, first, second)
+  if found is None:
+    return [_DASH, _DASH, _DASH]
+  return [
+      f"{found.mean:+.2f}",
+      differences.interval(found),
+      differences.verdict(found),
+  ]
+
+
+def details(name: str, part: Part, title: str) -> Table:
   """One task: each metric of each method, and what it gains on prompt tuning."""
-  reference = tuning_part(part, parts)
   several = len(part.metrics) > 1
   columns = ["method"]
   columns += ["score", *part.metrics] if several else part.metrics
@@ -162,13 +158,7 @@ def details(name: str, part: Part, title: str, parts: Sequence[Part]) -> Table:
     row = [names.method(method)]
     shown = ("score", *part.metrics) if several else part.metrics
     row += [score_cell(part, method, metric) for metric in shown]
-    found = None
-    if method != TUNING:
-      found = differences.between(part, method, TUNING, reference)
-    if found is None:
-      row += [_DASH, _DASH, _DASH]
-    else:
-      row += [f"{found.mean:+.2f}", found.interval, found.verdict]
+    row += difference_cells(part, method, TUNING)
     rows.append(row)
   columns += ["minus prompt tuning", "95 % interval", "verdict"]
   split = names.SPLITS[part.split]
@@ -191,11 +181,15 @@ def parameters(parts: Sequence[Part]) -> Table:
     whole = sizes.model_parameters(part.run.section("model"), where)
     for method in names.in_order(list(part.methods)):
       own = part.methods[method]
-      trained = [row.get("tunable_parameters") for row in own]
-      if None in trained:
+      trained = [
+          row["tunable_parameters"]
+          for row in own
+          if "tunable_parameters" in row
+      ]
+      if len(trained) < len(own):
         continue
       kept = [row.get("inference_parameters") for row in own]
-      mean = sum(trained) / len(trained)
+      mean = statistics.fmean(trained)
       rows.append(
           [
               title,

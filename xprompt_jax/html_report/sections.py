@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from xprompt_jax.html_report import (
     names,
+    reading,
     run_sections,
     score_tables,
     sentences,
@@ -28,7 +29,7 @@ def _scores(
       )
   ]
   items += [
-      score_tables.details(f"{anchor}_{slug(title)}", part, title, parts)
+      score_tables.details(f"{anchor}_{slug(title)}", part, title)
       for part, title in zip(parts, titles, strict=True)
   ]
   return [
@@ -36,9 +37,7 @@ def _scores(
           anchor=anchor,
           title=title,
           text=[sentences.shown(what, parts), sentences.SHARES],
-          verdicts=[
-              s for part in parts for s in sentences.verdicts(part, parts)
-          ],
+          verdicts=[s for part in parts for s in sentences.verdicts(part)],
           items=items,
       )
   ]
@@ -73,6 +72,7 @@ def build(runs: Sequence[Run]) -> list[Section]:
   """
   parts = [part for run in runs for part in parts_of(run)]
   alone, sweeps = settings_lib.split_up(parts)
+  alone = reading.merged(alone)
   whole = [part for part in alone if part.run.few_shot is None]
   few = [part for part in alone if part.run.few_shot is not None]
   sections = [
@@ -87,13 +87,13 @@ def build(runs: Sequence[Run]) -> list[Section]:
   sections += sweep_sections.build(sweeps)
   by_part: tuple[Callable[[Sequence[Part]], list[Section]], ...] = (
       run_sections.masking,
-      run_sections.variants,
       run_sections.kept_share,
       run_sections.importance,
       run_sections.saliency,
       run_sections.words,
       run_sections.auto_ratio,
   )
+  sections += run_sections.variants(alone)
   for make in by_part:
     sections += make(parts)
   sections += run_sections.costs(runs)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from xprompt_jax.comparisons import Comparison
 from xprompt_jax.html_report import differences, names, score_tables
 from xprompt_jax.html_report.reading import Part
 
@@ -48,30 +49,38 @@ def _where(part: Part) -> str:
   return f"{part.task}, {names.SPLITS[part.split]}"
 
 
-def verdict(
-    part: Part, first: str, second: str, other: Part | None = None
-) -> str | None:
+def _tests(found: Comparison, titles: Sequence[str]) -> str:
+  """McNemar's test of one pair; nothing where there are several."""
+  test = found.tests[0]
+  if len(found.seeds) > 1 or test is None:
+    return ""
+  return (
+      f"; {test.only_first} examples only {titles[0]} got right,"
+      f" {test.only_second} only {titles[1]} (McNemar p = {test.p:.2g})"
+  )
+
+
+def verdict(part: Part, first: str, second: str) -> str | None:
   """One comparison in a sentence, or None where there is nothing to compare."""
-  found = differences.between(part, first, second, other)
+  found = differences.between(part, first, second)
   if found is None:
     return None
-  names_ = names.method(first), names.method(second)
-  text = f"{_where(part)}: {names_[0]} minus {names_[1]} is {found.mean:+.2f} points"
-  if found.low is not None:
-    text += f" {found.interval}"
-  count = found.num_seeds
+  titles = names.method(first), names.method(second)
+  text = (
+      f"{_where(part)}: {titles[0]} minus {titles[1]} is {found.mean:+.2f}"
+      " points"
+  )
+  if found.how is not None:
+    text += f" {differences.interval(found)} ({found.how})"
+  count = len(found.seeds)
   text += f" over {count} seed{'s' if count != 1 else ''}"
-  rights = [
-      score_tables.shares(part, first, "score"),
-      score_tables.shares(other or part, second, "score"),
-  ]
-  if all(rights):
-    text += f" ({rights[0]} against {rights[1]})"
-  endings = {
-      "better": f"{names_[0]} is better",
-      "worse": f"{names_[0]} is worse",
-  }
-  return f"{text}: {endings.get(found.verdict, found.verdict)}."
+  if found.shares:
+    text += f", {found.shares[0]} against {found.shares[1]} right"
+  text += _tests(found, titles)
+  ending = differences.verdict(found)
+  if found.verdict in ("better", "worse"):
+    ending = f"{titles[0]} is {ending}"
+  return f"{text}: {ending}."
 
 
 def _tickets(part: Part) -> str:
@@ -85,37 +94,33 @@ def _tickets(part: Part) -> str:
   )
 
 
-def selection_alone(part: Part, reference: Part) -> str | None:
+def selection_alone(part: Part) -> str | None:
   """What the same search gains where scores are random."""
-  own = differences.between(
-      part, "xprompt_random", score_tables.TUNING, reference
-  )
-  gain = differences.between(part, "xprompt", score_tables.TUNING, reference)
+  own = differences.between(part, "xprompt_random", score_tables.TUNING)
+  gain = differences.between(part, "xprompt", score_tables.TUNING)
   if own is None or gain is None:
     return None
+  ends = "" if own.interval is None else f" {differences.interval(own)}"
   return (
       f"{_where(part)}: selection alone, the same search over random scores,"
-      f" gains {own.mean:+.2f} points over prompt tuning"
-      f"{'' if own.low is None else ' ' + own.interval}; XPrompt gains"
+      f" gains {own.mean:+.2f} points over prompt tuning{ends}; XPrompt gains"
       f" {gain.mean:+.2f}."
   )
 
 
-def verdicts(part: Part, parts: Sequence[Part]) -> list[str]:
+def verdicts(part: Part) -> list[str]:
   """All comparisons of one task: XPrompt, what selection gains, controls."""
-  reference = score_tables.tuning_part(part, parts)
   found = []
   for method in names.in_order(list(part.methods)):
     if method in ("no_prompt", score_tables.TUNING):
       continue
     if method in names.CONTROLS and "xprompt" in part.methods:
       found.append(verdict(part, method, "xprompt"))
-    else:
-      text = verdict(part, method, score_tables.TUNING, reference)
-      if text and method == "xprompt":
-        text += _tickets(part)
-      found.append(text)
-  if "xprompt_random" in part.methods:
-    found.append(verdict(part, "xprompt", "xprompt_random"))
-    found.append(selection_alone(part, reference))
+      continue
+    text = verdict(part, method, score_tables.TUNING)
+    if text and method == "xprompt":
+      text += _tickets(part)
+    found.append(text)
+  found.append(verdict(part, "xprompt", "xprompt_random"))
+  found.append(selection_alone(part))
   return [text for text in found if text is not None]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from xprompt_jax import cells
-from xprompt_jax.html_report import differences, names, score_tables
+from xprompt_jax.html_report import names, score_tables
 from xprompt_jax.html_report.content import Table
 from xprompt_jax.html_report.settings import Sweep
 
@@ -37,11 +37,6 @@ def shown_methods(sweep: Sweep) -> list[str]:
   return [m for m in score_tables.methods_of(sweep.parts) if m != "no_prompt"]
 
 
-def _difference(sweep: Sweep, number: int) -> differences.Difference | None:
-  part = sweep.parts[number]
-  return differences.between(part, "xprompt", score_tables.TUNING)
-
-
 def _columns(sweep: Sweep) -> tuple[list[str], list[int]]:
   """Titles in front of the scores, and which of task and protocol are among them."""
   tasks = len({part.task for part in sweep.parts}) > 1
@@ -65,10 +60,7 @@ def table(sweep: Sweep, name: str, caption: str) -> Table:
       row.append(part.task)
     if protocols:
       row.append(part.run.protocol)
-    found = _difference(sweep, number)
-    ends = ["-", "-", "-"]
-    if found is not None:
-      ends = [f"{found.mean:+.2f}", found.interval, found.verdict]
+    ends = score_tables.difference_cells(part, "xprompt", score_tables.TUNING)
     scores = [score_tables.score_cell(part, method) for method in methods]
     rows.append([*row, str(len(part.seeds)), *scores, *ends])
     for method in methods:
