@@ -5,7 +5,6 @@ import itertools
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.transforms import ScaledTranslation
 import numpy as np
 
 from xprompt_jax import cells
@@ -60,9 +59,12 @@ def lines(
     ends = []
     # Side by side, where whiskers of several would cover each other.
     for place, (method, points) in enumerate(series.items()):
-      aside = (place - (len(series) - 1) / 2) * 4 / 72
-      shift = ScaledTranslation(aside, 0, figure.dpi_scale_trans)
+      aside = 0.012 * (place - (len(series) - 1) / 2)
       xs, means, spreads = _summaries(points)
+      if logarithmic:
+        xs = [x * (places[-1] / places[0]) ** aside for x in xs]
+      else:
+        xs = [x + aside * (places[-1] - places[0]) for x in xs]
       style = drawing.style_of(method)
       axes.errorbar(
           xs,
@@ -71,7 +73,6 @@ def lines(
           capsize=3,
           linewidth=1.6,
           markersize=6,
-          transform=axes.transData + shift,
           **style,
       )
       ends.append((xs[-1], means[-1], names.method(method), style["color"]))

@@ -102,7 +102,9 @@ def _record(part: Part, method: str, metric: str) -> list[object]:
     found = differences.between(part, method, TUNING)
   if found is None:
     return [*line, "", "", "", "", ""]
-  ends = [round(end, 6) for end in found.interval or ()] or ["", ""]
+  ends: list[object] = ["", ""]
+  if found.interval is not None:
+    ends = [round(end, 6) for end in found.interval]
   return [*line, round(found.mean, 6), *ends, found.how or "", found.verdict]
 
 
