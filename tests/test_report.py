@@ -6,7 +6,7 @@ import pathlib
 import pytest
 import rich.console
 
-from xprompt_jax import cells, report
+from xprompt_jax import cells, report, verdicts
 
 
 def _rows(validation, test, tokens, pieces, parameters, metrics=("accuracy",)):
@@ -70,9 +70,11 @@ def test_printed_summary(capsys, monkeypatch):
       "XPrompt        42.50 ± 1.50   85.00 ± 3.00  12.0 ± 3.5  126 ± 54"
       "  1008 ± 430",
       "",
-      "XPrompt minus prompt tuning on test accuracy: +4.00 ± 3.61 over 3 seeds"
-      " (better",
-      "in 2, worse in 0): no clear difference.",
+      "XPrompt minus prompt tuning on test accuracy: +4.00 ± 3.61 over 3"
+      " seeds, 95 %",
+      "interval -4.96 to +12.96 (Student's over seeds; better in 2, worse in 0):"
+      " no",
+      "clear difference.",
       "Trained and scored on 2000 examples; of each seed the checkpoint and"
       " the ticket",
       "with the best score on validation (200 examples) were taken. Test (400"
@@ -101,69 +103,6 @@ def test_no_table_is_wider_than_80_columns(tests, metrics):
   console = rich.console.Console(width=200)
   for table in tables:
     assert console.measure(table).maximum <= 80
-
-
-PREFIX = "XPrompt minus prompt tuning on "
-
-
-@pytest.mark.parametrize(
-    ("tuned", "xprompt", "tests", "line"),
-    [
-        (
-            [80.0, 82.0, 81.0],
-            [85.0, 86.0, 86.0],
-            True,
-            "test accuracy: +4.67 ± 0.58 over 3 seeds (better in 3, worse in"
-            " 0): XPrompt was better.",
-        ),
-        (
-            [80.0, 82.0, 81.0],
-            [78.0, 80.0, 78.0],
-            True,
-            "test accuracy: -2.33 ± 0.58 over 3 seeds (better in 0, worse in"
-            " 3): XPrompt was worse.",
-        ),
-        (
-            # Student's 95 % interval of three differences is 4.303 standard
-            # errors wide to each side: 1.43 here, and -1.33 is within.
-            [80.0, 82.0, 81.0],
-            [79.0, 81.0, 79.0],
-            True,
-            "test accuracy: -1.33 ± 0.58 over 3 seeds (better in 0, worse in"
-            " 3): no clear difference.",
-        ),
-        (
-            [80.0, 80.0, 80.0],
-            [81.0, 80.0, 79.0],
-            True,
-            "test accuracy: +0.00 ± 1.00 over 3 seeds (better in 1, worse in"
-            " 1): no clear difference.",
-        ),
-        (
-            [80.0],
-            [80.5],
-            True,
-            "test accuracy: +0.50: XPrompt was better with this seed.",
-        ),
-        (
-            [80.0],
-            [80.0],
-            True,
-            "test accuracy: +0.00: no difference with this seed.",
-        ),
-        (
-            [80.0, 82.0],
-            [84.0, 86.0],
-            False,
-            "validation accuracy: +2.00 ± 0.00 over 2 seeds (better in 2, worse"
-            " in 0): XPrompt was better; validation also chose among 54"
-            " tickets, which favours XPrompt.",
-        ),
-    ],
-)
-def test_comparison(tuned, xprompt, tests, line):
-  summary = _summary(tuned, xprompt, tests=tests)
-  assert report.comparison(summary) == PREFIX + line
 
 
 def _with_sizes(summary, sizes):
@@ -200,10 +139,10 @@ def test_shares_are_counted_over_all_seeds():
       "prompt tuning          20       320        2560",
       "XPrompt        12.0 ± 3.5  126 ± 54  1008 ± 430",
   ]
-  assert report.comparison(summary) == (
-      "XPrompt minus prompt tuning on test accuracy: +4.00 ± 3.61 over 3 seeds"
-      " (better in 2, worse in 0; 1020/1200 against 972/1200): no clear"
-      " difference."
+  assert verdicts.comparison(summary) == (
+      "XPrompt minus prompt tuning on test accuracy: +4.00 ± 3.61 over 3 seeds,"
+      " 95 % interval -4.96 to +12.96 (Student's over seeds; better in 2, worse"
+      " in 0; 1020/1200 against 972/1200): no clear difference."
   )
 
 
@@ -222,7 +161,7 @@ def test_shares_of_one_seed():
       "157",
       "1256",
   ]
-  assert report.comparison(summary) == (
+  assert verdicts.comparison(summary) == (
       "XPrompt minus prompt tuning on validation accuracy: +3.85 (74/104 against"
       " 70/104): XPrompt was better with this seed; validation also chose among"
       " 54 tickets, which favours XPrompt."
@@ -307,7 +246,7 @@ def test_ways_and_other_tasks_of_several_metrics_show_each():
       ["accuracy", "45.00", "(9/20)"],
       ["gender_parity", "90.00", "(9/10)"],
   ]
-  assert report.comparison(summary) == (
+  assert verdicts.comparison(summary) == (
       "XPrompt minus prompt tuning on test score: +4.00 (accuracy 42/50 against"
       " 40/50): XPrompt was better with this seed."
   )
@@ -350,12 +289,6 @@ def test_older_files_have_neither_ways_nor_counts():
   assert report.not_possible(summary) == []
 
 
-def test_seeds_are_paired_by_name():
-  summary = _summary([10.0, 50.0, 90.0], [11.0, 51.0, 91.0])
-  summary["methods"][2]["rows"].reverse()
-  assert "+1.00 ± 0.00" in report.comparison(summary)
-
-
 def test_mean_and_spread():
   # Sample standard deviation of 1, 2, 6: sqrt((4 + 1 + 9) / 2).
   assert cells.mean_and_spread([1.0, 2.0, 6.0]) == (3.0, 7**0.5)
@@ -382,3 +315,92 @@ def test_the_many_metrics_of_a_mixture_are_rows_of_a_table_for_each_split():
       "XPrompt",
   ]
   assert next(iter(test.columns[2].cells)) == "87.75 ± 10.63"
+
+
+def _with_heldout(summary):
+  """The same as of the protocol that reports half of validation."""
+  for method in summary["methods"]:
+    for row in method["rows"]:
+      row["heldout"] = dict.fromkeys(row["validation"], 51.0)
+  summary["num_examples"]["heldout"] = 100
+  return summary
+
+
+@pytest.mark.parametrize("tests", [False, True])
+@pytest.mark.parametrize(
+    "metrics", [("accuracy",), ("mean_3class_f1", "accuracy")]
+)
+def test_the_held_out_half_has_columns(tests, metrics):
+  made = _summary([80.0] * 3, [85.5, 100.0, 7.25], tests=tests, metrics=metrics)
+  of_split = {"accuracy": 400}
+  sizes = {"validation": of_split, "heldout": of_split, "test": of_split}
+  summary = _with_sizes(_with_heldout(made), sizes)
+  tables = report.summary_tables(summary)
+  console = rich.console.Console(width=200)
+  assert all(console.measure(table).maximum <= 80 for table in tables)
+  text = "\n".join(_text_of(tables))
+  # Once a metric; where that is too wide, a table of its own.
+  assert text.count("held-out") == (1 if tests else len(metrics))
+  assert text.count("(204/400)") == 1
+  assert text.count("(612/1200)") == 2
+  assert ("test" in text) == tests
+
+
+def test_methods_may_lack_rows_splits_and_sizes():
+  """A baseline of other sizes, a control of one seed, one without any row."""
+  summary = _summary([80.0, 82.0, 81.0], [85.0, 82.0, 88.0])
+  scores = {"accuracy": 90.0, "score": 90.0}
+  fine = {"seed": 0, "test": scores, "tunable_parameters": 737668096}
+  control = {**summary["methods"][2]["rows"][1], "control": "reversed"}
+  summary["methods"] = [
+      {"method": "fine_tuning", "rows": [fine]},
+      *summary["methods"],
+      {"method": "reversed", "rows": [control]},
+      {"method": "of_somebody_else", "rows": []},
+  ]
+  (table,) = report.summary_tables(summary)
+  assert [" ".join(line.split()) for line in _text_of([table])[3:]] == [
+      "fine-tuning - 90.00 - - 737668096",
+      "no prompt 0.00 80.00 0 0 0",
+      "prompt tuning 40.50 ± 0.50 81.00 ± 1.00 20 320 2560",
+      "XPrompt 42.50 ± 1.50 85.00 ± 3.00 12.0 ± 3.5 126 ± 54 1008 ± 430",
+      "reversed 41.00 82.00 8 64 512",
+      "of somebody else - - - - -",
+  ]
+
+
+def test_a_run_without_xprompt_is_reported(capsys):
+  summary = _summary([80.0], [85.0])
+  summary["methods"] = summary["methods"][:2]
+  summary["tickets_tried"] = 0
+  report.print_summary(summary, pathlib.Path("runs/plain"))
+  out = capsys.readouterr().out
+  assert "prompt tuning" in out and "minus" not in out
+  assert "ticket" not in out and "rewind" not in out
+  assert "runs/plain/tune/prompt.safetensors: the tuned prompts" in out
+
+
+def test_every_method_has_a_title():
+  """Of those that result files may name."""
+  assert {report.title(name) for name in report.TITLES} == {
+      "no prompt",
+      "fine-tuning",
+      "prompt tuning",
+      "prefix tuning",
+      "P-tuning",
+      "P-tuning v2",
+      "token pruning",
+      "piece pruning",
+      "XPrompt",
+      "by magnitude",
+      "by signed score",
+      "random tickets",
+      "reversed",
+      "random units",
+      "least magnitude",
+      "same length",
+      "no rewind",
+      "ratio from scores",
+      "ratio from loss",
+  }
+  assert report.title("of_somebody_else") == "of somebody else"

@@ -82,11 +82,11 @@ def divide(split: CachedSplit) -> tuple[CachedSplit, CachedSplit]:
   """
   if isinstance(split, MixedSplit):
     pairs = [divide(member) for member in split.members]
-    first, second = (
+    selects, reports = (
         mixtures.mix(split.task, members, split.rates)
         for members in zip(*pairs, strict=True)
     )
-    return first, second
+    return selects, reports
   found = groups(split.examples)
   if len(found) < 2:
     raise UserError(
