@@ -12,7 +12,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from xprompt_jax import artifacts, scoreboard, scoring, search, stored_prompts
+from xprompt_jax import (
+    artifacts,
+    nearest_words,
+    scoreboard,
+    scoring,
+    search,
+    stored_prompts,
+)
 from xprompt_jax.experiment import (
     Experiment,
     ExperimentConfig,
@@ -72,6 +79,11 @@ def train(
     artifacts.write_json(workdir / artifacts.RUN, facts)
     artifacts.write_text(workdir / artifacts.CONFIG, gin_config)
   summary = search.run_experiment(experiment)
+  nearest_words.write(
+      workdir,
+      experiment.frozen_params["token_embedder"]["embedding"],
+      experiment.vocabulary,
+  )
   if not finished:
     # A run that was stopped may have gone on with another search.
     artifacts.write_text(workdir / artifacts.CONFIG, gin_config)

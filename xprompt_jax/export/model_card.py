@@ -15,7 +15,7 @@ from xprompt_jax.experiment import Experiment
 from xprompt_jax.export import load_snippets, record_text
 from xprompt_jax.export.contents import Export
 from xprompt_jax.export.markdown import escape, number, table
-from xprompt_jax.export.nearest_words import nearest_words
+from xprompt_jax.nearest_words import nearest_words
 
 FILE = "README.md"
 

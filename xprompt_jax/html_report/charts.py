@@ -75,7 +75,7 @@ def lines(
           markersize=6,
           **style,
       )
-      ends.append((xs[-1], means[-1], names.method(method), style["color"]))
+      ends.append((means[-1], method))
     axes.set_xticks(places, [(ticks or {}).get(x, f"{x:g}") for x in places])
     axes.minorticks_off()
     axes.set_xlabel(titles[0])

@@ -46,12 +46,17 @@ def between(part: Part, first: str, second: str) -> Comparison | None:
   )
 
 
+def signed(number: float) -> str:
+  """Such as "+1.20", and never minus zero."""
+  return f"{round(number, 2) + 0.0:+.2f}"
+
+
 def interval(found: Comparison) -> str:
   """Such as "[-0.31, +2.10]"; a dash where there is none."""
   if found.interval is None:
     return "-"
   low, high = found.interval
-  return f"[{low:+.2f}, {high:+.2f}]"
+  return f"[{signed(low)}, {signed(high)}]"
 
 
 def verdict(found: Comparison) -> str:

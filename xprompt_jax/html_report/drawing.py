@@ -17,15 +17,15 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 from xprompt_jax.html_report import names
 from xprompt_jax.html_report.content import Picture
 
-# Okabe and Ito's colours, which most colour-blind people tell apart.
+# Dark enough to read as text on white; lightness differs too.
 _COLOURS = (
     "#000000",
     "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-    "#E69F00",
-    "#56B4E9",
+    "#A84300",
+    "#00755A",
+    "#A3447C",
+    "#7A5C00",
+    "#5B4FB3",
 )
 _MARKERS = "soD^vPX*<>dh"
 _LINES = ("-", "--", "-.", ":")
@@ -60,7 +60,7 @@ def _place(method: str) -> int:
 def style_of(method: str) -> dict[str, Any]:
   """Colour, marker and line of a method."""
   if method == "xprompt":
-    return {"color": "#D55E00", "marker": "o", "linestyle": "-"}
+    return {"color": "#B84E00", "marker": "o", "linestyle": "-"}
   place = _place(method)
   return {
       "color": _COLOURS[place % len(_COLOURS)],
@@ -124,29 +124,40 @@ def logarithmic(axes: Axes, ratio: float) -> None:
 
 
 def label_ends(
-    axes: Axes, ends: list[tuple[float, float, str, str]], gap: float = 0.075
+    axes: Axes, ends: list[tuple[float, str]], gap: float = 0.08
 ) -> None:
-  """Writes names at the right of lines, moved apart where they would overlap.
+  """Writes methods at the right of their lines, with their markers.
+
+  Names that would overlap are moved apart.
 
   Args:
     axes: drawn, its limits set.
-    ends: x and y of each line's end, its name and its colour.
+    ends: height of each line's end, and its method.
     gap: least distance of two names, as a share of the axes' height.
   """
   low, high = axes.get_ylim()
-  places = sorted(ends, key=lambda end: end[1])
-  heights = [(end[1] - low) / (high - low) for end in places]
+  places = sorted(ends)
+  heights = [(end - low) / (high - low) for end, _ in places]
   for i in range(1, len(heights)):
     heights[i] = max(heights[i], heights[i - 1] + gap)
   # Those that left the top push the others down.
   over = max(0.0, heights[-1] - 1.0) if heights else 0.0
-  heights = [height - over for height in heights]
-  for (_, _, text, colour), height in zip(places, heights, strict=True):
+  for (_, method), height in zip(places, heights, strict=True):
+    style = style_of(method)
+    axes.plot(
+        [1.04],
+        [height - over],
+        marker=style["marker"],
+        color=style["color"],
+        transform=axes.transAxes,
+        clip_on=False,
+        markersize=6,
+    )
     axes.text(
-        1.02,
-        height,
-        text,
-        color=colour,
+        1.075,
+        height - over,
+        names.method(method),
+        color=style["color"],
         transform=axes.transAxes,
         va="center",
         fontsize=10,

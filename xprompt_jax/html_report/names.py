@@ -89,7 +89,7 @@ def field(name: str) -> str:
 def value(found: object) -> str:
   """A config field's value as text."""
   if found is None:
-    return "none"
+    return "-"
   if isinstance(found, bool):
     return "yes" if found else "no"
   if isinstance(found, (list, tuple)):
@@ -97,4 +97,6 @@ def value(found: object) -> str:
   if isinstance(found, (int, float)):
     return f"{found:,}" if isinstance(found, int) else f"{found:g}"
   text = str(found)
+  if "/" in text:  # A path keeps its name.
+    return text
   return _VALUES.get(text, text.replace("_", " "))

@@ -144,7 +144,7 @@ def difference_cells(part: Part, first: str, second: str) -> list[str]:
   if found is None:
     return [_DASH, _DASH, _DASH]
   return [
-      f"{found.mean:+.2f}",
+      differences.signed(found.mean),
       differences.interval(found),
       differences.verdict(found),
   ]

@@ -43,6 +43,15 @@ def _scores(
   ]
 
 
+# Settings that change how many numbers are trained.
+_SIZES = {"prompt.length", "prompt.num_pieces", "model", "search.granularities"}
+
+
+def _sized(sweep: settings_lib.Sweep) -> Sequence[Part]:
+  """The parts of a sweep whose trained numbers tell something new."""
+  return sweep.parts if _SIZES & set(sweep.fields) else sweep.parts[:1]
+
+
 def _parameters(parts: Sequence[Part]) -> list[Section]:
   table = score_tables.parameters(parts)
   if not table.rows:
@@ -82,7 +91,7 @@ def build(runs: Sequence[Run]) -> list[Section]:
       *_scores(
           few, "few_shot", "Few-shot scores (Table 2)", "Scores of few examples"
       ),
-      *_parameters(alone or [sweep.parts[0] for sweep in sweeps]),
+      *_parameters([*alone, *(p for s in sweeps for p in _sized(s))]),
   ]
   sections += sweep_sections.build(sweeps)
   by_part: tuple[Callable[[Sequence[Part]], list[Section]], ...] = (

@@ -67,7 +67,7 @@ def verdict(part: Part, first: str, second: str) -> str | None:
     return None
   titles = names.method(first), names.method(second)
   text = (
-      f"{_where(part)}: {titles[0]} minus {titles[1]} is {found.mean:+.2f}"
+      f"{_where(part)}: {titles[0]} minus {titles[1]} is {differences.signed(found.mean)}"
       " points"
   )
   if found.how is not None:
@@ -103,8 +103,8 @@ def selection_alone(part: Part) -> str | None:
   ends = "" if own.interval is None else f" {differences.interval(own)}"
   return (
       f"{_where(part)}: selection alone, the same search over random scores,"
-      f" gains {own.mean:+.2f} points over prompt tuning{ends}; XPrompt gains"
-      f" {gain.mean:+.2f}."
+      f" gains {differences.signed(own.mean)} points over prompt tuning{ends}; XPrompt gains"
+      f" {differences.signed(gain.mean)}."
   )
 
 
