@@ -404,3 +404,17 @@ def test_every_method_has_a_title():
       "ratio from loss",
   }
   assert report.title("of_somebody_else") == "of somebody else"
+
+
+def test_controls_that_are_left_out_are_named():
+  summary = _summary([80.0], [85.0])
+  assert report.left_out(summary) == []
+  summary["left_out"] = [
+      {"method": "reversed", "seed": 0, "reason": "nothing was pruned"},
+      {"method": "reversed", "seed": 3, "reason": "nothing was pruned"},
+      {"method": "length", "seed": 3, "reason": "all is kept"},
+  ]
+  assert report.left_out(summary) == [
+      "No reversed of seeds 0, 3: nothing was pruned.",
+      "No same length of seed 3: all is kept.",
+  ]

@@ -259,6 +259,19 @@ def not_possible(summary: Mapping[str, Any]) -> list[str]:
   return [f"No {_WAYS[way]}: {reason}." for way, reason in reasons.items()]
 
 
+def left_out(summary: Mapping[str, Any]) -> list[str]:
+  """A line for each control that some rows have none of."""
+  found: dict[tuple[str, str], list[str]] = {}
+  for line in summary.get("left_out", ()):
+    key = (title(line["method"]), line["reason"])
+    found.setdefault(key, []).append(str(line["seed"]))
+  return [
+      f"No {name} of seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}:"
+      f" {reason}."
+      for (name, reason), seeds in found.items()
+  ]
+
+
 def print_scores(
     summary: Mapping[str, Any], rights: verdicts.Rights | None = None
 ) -> None:
@@ -275,6 +288,7 @@ def print_scores(
   for text in (
       *verdicts.lines(summary, rights),
       *not_possible(summary),
+      *left_out(summary),
       verdicts.selection(summary),
   ):
     output.print(text, width=WIDTH)

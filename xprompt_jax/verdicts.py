@@ -86,10 +86,13 @@ def _favoured(summary: Summary, first: str, second: str) -> str:
   """Who gains where nothing but the selecting split is there to report."""
   if second == RANDOM:
     return "; validation chose both"
-  tried = summary.get("tickets_tried")
-  among = f" among {tried} tickets" if first == XPROMPT and tried else ""
+  search = summary.get("config", {}).get("search", {})
+  # Each kind of score has as many tickets.
+  tried = summary.get("tickets_tried", 0) // len(
+      search.get("importances", ("gradient",))
+  )
   return (
-      f"; validation also chose{among or ' the ticket'}, which favours"
+      f"; validation also chose among {tried} tickets, which favours"
       f" {_NAMES[first]}"
   )
 
