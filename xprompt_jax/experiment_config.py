@@ -8,6 +8,7 @@ import dataclasses
 from typing import Any
 
 from xprompt_jax import evaluation
+from xprompt_jax.methods.config import MethodConfig
 from xprompt_jax.optimizer import OptimizerConfig
 from xprompt_jax.prompts import PromptConfig
 from xprompt_jax.pruning import SearchConfig
@@ -35,7 +36,18 @@ _NOT_RESULTS = {
 # Fields that came later, with the values that leave results as they were: a
 # run that was made without them goes on.
 _LATER_FIELDS: dict[str, dict[str, Any]] = {
-    "": {"predict_by": evaluation.GENERATE, "num_beams": 1},
+    "": {
+        "predict_by": evaluation.GENERATE,
+        "num_beams": 1,
+        "method": dataclasses.asdict(MethodConfig()),
+    },
+    "optimizer": {
+        "name": "adafactor",
+        "factored": False,
+        "parameter_scale": False,
+        "schedule": "constant",
+        "decay_steps": None,
+    },
     "task": {
         "protocol": "paper",
         "mixture_rows": "mixture",
@@ -58,10 +70,11 @@ class ExperimentConfig:
       accelerators and float32 on CPUs.
     task: data.
     prompt: size and initial values.
-    optimizer: Adafactor.
+    optimizer: Adafactor, or what a baseline is trained with.
     train: steps of tuning, and of retraining after each rewind.
     search: which tickets are tried.
     seeds: one prompt is tuned for each.
+    method: prompt tuning, which the search goes on from, or a baseline.
     predict_by: how answers are predicted that select checkpoints and tickets:
       `generate`, `rank` or `first_token` (`evaluation.WAYS`).
     num_beams: of `generate`; 1 is greedy.
@@ -82,6 +95,7 @@ class ExperimentConfig:
   train: TrainConfig
   search: SearchConfig
   seeds: tuple[int, ...] = (0,)
+  method: MethodConfig = dataclasses.field(default_factory=MethodConfig)
   predict_by: str = evaluation.GENERATE
   num_beams: int = 1
   eval_tasks: tuple[str, ...] = ()

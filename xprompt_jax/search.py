@@ -134,7 +134,7 @@ def run_evaluate(
       "prompt": artifacts.digest_arrays({"prompt": everything.prompt}),
       "methods": list(tables),
       "test": experiment.split_fingerprints("heldout", "test"),
-      **_other_tasks(experiment),
+      **others_of(experiment),
   }
   other_tasks.check_unchanged(folder / artifacts.RESULT, config)
   result = artifacts.finished_result(folder, config)
@@ -142,7 +142,7 @@ def run_evaluate(
     return result["methods"]
   started = time.monotonic()
   without = answers.join(
-      [_without_prompt(experiment, task) for task in experiment.data.tasks]
+      [without_prompt(experiment, task) for task in experiment.data.tasks]
   )
   methods = [{"method": NO_PROMPT, "rows": without.lines}]
   right = {NO_PROMPT: without.right}
@@ -172,7 +172,7 @@ def run_evaluate(
   return methods
 
 
-def _without_prompt(experiment: Experiment, task: str | None) -> answers.Finals:
+def without_prompt(experiment: Experiment, task: str | None) -> answers.Finals:
   prompt, masks = prompts.zero_length_table(
       experiment.config.prompt.num_pieces, experiment.config.model.emb_dim
   )
@@ -190,13 +190,13 @@ def _without_prompt(experiment: Experiment, task: str | None) -> answers.Finals:
   return dataclasses.replace(finals, lines=[{**line, **finals.lines[0]}])
 
 
-def _other_tasks(experiment: Experiment) -> dict[str, Any]:
+def others_of(experiment: Experiment) -> dict[str, Any]:
   """Which tasks of EVAL_TASKS results depend on; nothing where there is none."""
   others = {name: s.fingerprint for name, s in experiment.others.items()}
   return {"other_tasks": others} if others else {}
 
 
-def _seconds(experiment: Experiment) -> dict[str, float]:
+def seconds_of(experiment: Experiment) -> dict[str, float]:
   """Wall time of each stage that has run, by folder."""
   found = {}
   for path in sorted(experiment.workdir.glob(f"*/{artifacts.RESULT}")):
@@ -206,7 +206,7 @@ def _seconds(experiment: Experiment) -> dict[str, float]:
   return found
 
 
-def _members(experiment: Experiment) -> dict[str, Any]:
+def members_of(experiment: Experiment) -> dict[str, Any]:
   """Examples of each split by task, where rows read different tasks."""
   seed = experiment.config.seeds[0]
   members = {
@@ -233,7 +233,7 @@ def run_experiment(experiment: Experiment) -> dict[str, Any]:
       **experiment.stage_config,
       "search": experiment.config.search.as_json(),
       "test": experiment.split_fingerprints("heldout", "test"),
-      **_other_tasks(experiment),
+      **others_of(experiment),
   }
   other_tasks.check_unchanged(experiment.workdir / artifacts.RESULT, config)
   summary = artifacts.finished_result(experiment.workdir, config)
@@ -251,7 +251,7 @@ def run_experiment(experiment: Experiment) -> dict[str, Any]:
       "config": config,
       "task": experiment.config.task.name,
       "num_examples": experiment.data.num_examples(experiment.config.seeds[0]),
-      **_members(experiment),
+      **members_of(experiment),
       "prompt_length": experiment.config.prompt.length,
       "num_pieces": experiment.config.prompt.num_pieces,
       "methods": run_evaluate(
@@ -259,7 +259,7 @@ def run_experiment(experiment: Experiment) -> dict[str, Any]:
       ),
       **({"left_out": left_out} if left_out else {}),
       "tickets_tried": sum(len(t.tickets) for t in found.tried.values()),
-      "seconds": _seconds(experiment),
+      "seconds": seconds_of(experiment),
   }
   artifacts.write_json(experiment.workdir / artifacts.RESULT, summary)
   return summary
