@@ -174,66 +174,71 @@ def details(name: str, part: Part, title: str) -> Table:
   )
 
 
+_PARAMETER_RECORDS = (
+    "run",
+    "task",
+    "method",
+    "trained_mean",
+    "percent_of_model",
+    "inference_mean",
+    "model_parameters",
+)
+
+
 def parameters(parts: Sequence[Part]) -> Table:
   """Trained numbers and their share of the model, by method (Table 3)."""
-  rows, records = [], []
   titles = part_titles(parts)
-  for part, title in zip(parts, titles, strict=True):
-    where = str(part.run.path / "result.json")
-    whole = sizes.model_parameters(part.run.section("model"), where)
-    for method in names.in_order(list(part.methods)):
-      own = part.methods[method]
+  # Tasks of which all of this is the same have one row.
+  tasks: dict[tuple[str, ...], list[str]] = {}
+  records: list[Sequence[object]] = [_PARAMETER_RECORDS]
+  for method in methods_of(parts):
+    for part, title in zip(parts, titles, strict=True):
+      own = part.methods.get(method, ())
       trained = [
           row["tunable_parameters"]
           for row in own
           if "tunable_parameters" in row
       ]
-      if len(trained) < len(own):
+      if not trained or len(trained) < len(own) or method == "no_prompt":
         continue
+      where = str(part.runs[method].path / "result.json")
+      model = part.runs[method].section("model")
+      whole = sizes.model_parameters(model, where)
       kept = [row.get("inference_parameters") for row in own]
+      known = [count for count in kept if count is not None]
       mean = statistics.fmean(trained)
-      rows.append(
-          [
-              title,
-              names.method(method),
-              cells.cell(trained, 0),
-              sizes.share(mean, whole),
-              cells.cell(kept, 0),
-              f"{whole:,}",
-          ]
+      cells_ = (
+          names.method(method),
+          cells.cell(trained, 0),
+          sizes.share(mean, whole),
+          cells.cell(kept, 0),
+          f"{whole:,}",
       )
-      known = [k for k in kept if k is not None]
+      tasks.setdefault(cells_, []).append(title)
       records.append(
-          [
-              part.run.name,
+          (
+              part.runs[method].name,
               part.task,
               method,
-              mean,
-              100 * mean / whole,
-              sum(known) / len(known) if known else "",
+              round(mean, 6),
+              float(f"{100 * mean / whole:.6g}"),
+              round(statistics.fmean(known), 6) if known else "",
               whole,
-          ]
+          )
       )
-  columns = ["task", "method", "trained numbers", "share of the model"]
-  columns += ["numbers kept for inference", "model"]
-  if all(row[4] == _DASH for row in rows):
-    columns.pop(4)
-    rows = [[*row[:4], row[5]] for row in rows]
+  rows = [
+      [*row, "all" if len(own) == len(parts) > 1 else ", ".join(own)]
+      for row, own in tasks.items()
+  ]
+  columns = ["method", "trained numbers", "share of the model"]
+  columns += ["numbers kept for inference", "model", "tasks"]
+  if all(row[3] == _DASH for row in rows):
+    columns.pop(3)
+    rows = [[*row[:3], *row[4:]] for row in rows]
   return Table(
       name="parameters",
       caption="Numbers that each method trains",
       columns=columns,
       rows=rows,
-      records=[
-          [
-              "run",
-              "task",
-              "method",
-              "trained_mean",
-              "percent_of_model",
-              "inference_mean",
-              "model_parameters",
-          ],
-          *records,
-      ],
+      records=records,
   )
