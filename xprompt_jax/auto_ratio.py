@@ -213,17 +213,13 @@ def _write_result(
       )
       for line, metrics in zip(lines, found, strict=True):
         line[role] = metrics
-  parts = {
-      path.parent.name: artifacts.read_json(path)["seconds"]
+  # The stages that chose and trained stand in folders of their own.
+  parts = [
+      artifacts.read_json(path)["seconds"]
       for path in sorted(folder.glob(f"*/{artifacts.RESULT}"))
-  }
-  parts["evaluate"] = round(time.monotonic() - started, 3)
-  result = {
-      "config": config,
-      "rows": lines,
-      "parts": parts,
-      "seconds": round(sum(parts.values()), 3),
-  }
+  ]
+  seconds = sum(parts) + time.monotonic() - started
+  result = {"config": config, "rows": lines, "seconds": round(seconds, 3)}
   artifacts.write_json(folder / artifacts.RESULT, result)
 
 
