@@ -8,7 +8,7 @@ import numpy as np
 
 from xprompt_jax import artifacts
 from xprompt_jax.errors import UserError
-from xprompt_jax.html_report.reading import Part, Row, Run, check_rows
+from xprompt_jax.html_report.reading import Part, Row, Run, check_rows, refuse
 
 _SCORES = {"token_scores": 2, "piece_scores": 3}
 _MASKS = {"token_mask": 2, "piece_mask": 3}
@@ -167,8 +167,6 @@ def word_rows(run: Run) -> list[Row]:
   for number, row in enumerate(rows):
     tokens = row["tokens"]
     if not isinstance(tokens, list) or not all(map(_is_token, tokens)):
-      raise UserError(
-          f"{run.path / name}: rows[{number}].tokens: found something else than"
-          " expected: position, kept and words of each"
-      )
+      expected = "position, kept and words of each"
+      refuse(run.path / name, f"rows[{number}].tokens", tokens, expected)
   return rows
