@@ -221,6 +221,14 @@ def _build_parser() -> _Parser:
         default="",
         help="folders to look for gin files in, with commas between",
     )
+    if command.needs_gin_file:
+      added.add_argument(
+          "--run",
+          action="append",
+          default=[],
+          metavar="NAME",
+          help="only this one of the runs that RUNS names (repeatable)",
+      )
     added.add_argument(
         "--gin.NAME",
         dest="_bindings",

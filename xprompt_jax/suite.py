@@ -1,7 +1,8 @@
-"""Several tasks with one recipe: `TASK_FILES`, a folder and a result for each.
+"""Several tasks or settings with one recipe, a folder and a result for each.
 
-Each task is a run of its own in WORKDIR/<name>/, so that a suite that was
-stopped goes on in the middle of a task. The frozen weights are loaded once.
+TASK_FILES names the tasks, RUNS the settings. Each is a run of its own in
+WORKDIR/<name>/, so that a suite that was stopped goes on in the middle of a run.
+The frozen weights are loaded once.
 """
 
 from collections.abc import Mapping
@@ -30,7 +31,12 @@ class SuiteTask:
   gin_config: str
 
 
-def train(tasks: Mapping[str, SuiteTask], workdir: pathlib.Path) -> None:
+def train(
+    tasks: Mapping[str, SuiteTask],
+    workdir: pathlib.Path,
+    *,
+    is_sweep: bool = False,
+) -> None:
   """Runs all stages of all tasks and prints one table at the end.
 
   Tasks that an earlier command ran in WORKDIR stay in its result.
@@ -38,6 +44,7 @@ def train(tasks: Mapping[str, SuiteTask], workdir: pathlib.Path) -> None:
   Args:
     tasks: by name.
     workdir: where the suite's result goes.
+    is_sweep: whether they are settings, of one task or of several.
 
   Raises:
     UserError: WORKDIR is that of a single task; or tasks that failed, after
@@ -46,8 +53,9 @@ def train(tasks: Mapping[str, SuiteTask], workdir: pathlib.Path) -> None:
   earlier = _earlier(workdir)
   weights = SharedWeights()
   summaries, failed = {}, {}
+  what = "run" if is_sweep else "task"
   for number, (name, task) in enumerate(tasks.items(), 1):
-    print(f"{name}: task {number} of {len(tasks)}", flush=True)
+    print(f"{name}: {what} {number} of {len(tasks)}", flush=True)
     try:
       summaries[name] = commands.train(
           task.config, task.workdir, task.gin_config, weights
@@ -63,7 +71,7 @@ def train(tasks: Mapping[str, SuiteTask], workdir: pathlib.Path) -> None:
     print(flush=True)
   kept = {k: v for k, v in earlier.items() if k not in tasks}
   summaries = {**kept, **summaries}
-  result = scoreboard.suite_result(summaries, failed)
+  result = scoreboard.suite_result(summaries, failed, is_sweep=is_sweep)
   _write(workdir / artifacts.RESULT, {**result, "runs": list(summaries)})
   if summaries:
     scoreboard.print_suite(result)
@@ -72,7 +80,7 @@ def train(tasks: Mapping[str, SuiteTask], workdir: pathlib.Path) -> None:
   print(f"{workdir / artifacts.RESULT}: these scores")
   if failed:
     reasons = "; ".join(f"{name}: {why}" for name, why in failed.items())
-    raise UserError(f"{len(failed)} of {len(tasks)} tasks failed: {reasons}")
+    raise UserError(f"{len(failed)} of {len(tasks)} {what}s failed: {reasons}")
 
 
 def _earlier(workdir: pathlib.Path) -> dict[str, dict[str, Any]]:
