@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from tests import examples, tiny_experiment
+from tests import examples, shared_data, tiny_experiment
 from xprompt_jax import (
     artifacts,
     correctness,
@@ -254,3 +254,28 @@ def test_a_task_config_names_its_protocol():
   assert TaskConfig(name="a", module="b", vocabulary="bytes").protocol == (
       "paper"
   )
+
+
+def test_paragraphs_of_multirc_are_not_cut(tmp_path, monkeypatch):
+  """300 of its official answers."""
+  monkeypatch.setenv("SUPER_GLUE_DIR", str(shared_data.path("super_glue")))
+  config = _config(
+      name="multirc",
+      module="xprompt_jax.tasks.super_glue",
+      protocol="heldout",
+      inputs_length=8,
+      max_examples=300,
+  )
+  roles = ("validation", "heldout")
+  _, splits = task_data.load_splits(config, tmp_path, 384, roles)
+  made = [splits[role].examples for role in roles]
+  paragraphs = [{e["fields"]["idx/paragraph"] for e in half} for half in made]
+  assert paragraphs[0] and paragraphs[1]
+  assert not paragraphs[0] & paragraphs[1]
+  assert len(made[0]) + len(made[1]) == 300
+  largest = max(len(group) for half in made for group in halves.groups(half))
+  assert abs(len(made[0]) - len(made[1])) <= largest
+  # The same on a machine that has but the cache.
+  _, again = task_data.load_splits(config, tmp_path, 384, roles)
+  for role in roles:
+    assert again[role].fingerprint == splits[role].fingerprint

@@ -27,6 +27,7 @@ from xprompt_jax.experiment import (
 from xprompt_jax.export import model_card, run_records
 from xprompt_jax.export.contents import Export, make_export
 from xprompt_jax.prompt_formats import export_note, formats
+from xprompt_jax.task_config import HELDOUT
 from xprompt_jax.types import PromptMasks, UserError, require
 from xprompt_jax.weights import new_folders
 
@@ -205,7 +206,9 @@ def export(
   if not remove_pruned_tokens:
     _check_ignored(config, output_format, taken)
   anything = not np.asarray(taken.token_mask).all()
-  roles = ("validation",) if remove_pruned_tokens and anything else ()
+  # Of a run of the held-out protocol, the half that selected.
+  own = ("validation", HELDOUT)
+  roles = own if remove_pruned_tokens and anything else ()
   experiment = load_experiment(config, workdir, roles=roles)
   if prompt_file is None:
     stored_prompts.check_weights(workdir, experiment)

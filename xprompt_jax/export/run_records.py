@@ -17,6 +17,8 @@ from xprompt_jax.experiment import Experiment, ExperimentConfig
 from xprompt_jax.types import UserError
 
 _RATIOS = ("token_ratio", "piece_ratio")
+# Tickets of equal ratios may be of other scores, or controls.
+_KINDS = ("importance", "control")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,7 +64,8 @@ def _with_test(
   """A row, with its results on test if the summary has them."""
   for method in summary.get("methods", ()):
     for other in method["rows"]:
-      if _same_ticket(row, other) and "test" in other:
+      same_kind = all(row.get(name) == other.get(name) for name in _KINDS)
+      if same_kind and _same_ticket(row, other) and "test" in other:
         return {**row, "test": other["test"]}
   return dict(row)
 
