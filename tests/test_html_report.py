@@ -139,7 +139,7 @@ def test_one_seed_is_said_to_be_one_and_selecting_on_what_is_reported_too(
   assert _sections(run)["scores"].verdicts == [
       "rte, validation: XPrompt minus prompt tuning is +25.00 points over 1 seed,"
       " 2/4 against 1/4 right: XPrompt is better with this seed. Validation also"
-      " chose among 18 tickets, which favours methods that choose."
+      " chose among 18 tickets of all seeds, which favours methods that choose."
   ]
 
 

@@ -113,6 +113,9 @@ def sweep_lines(
         series.setdefault(method, {}).setdefault(x, []).extend(values)
   if len(set(xs)) < 2 or not series:
     return None
+  title = ", ".join(sweep.titles)
+  if "model" in sweep.fields:
+    title = names.field("model")
   wide = places is not None and min(xs) > 0 and max(xs) / min(xs) >= 8
   ticks = {
       x: label.replace(" (", "\n(").replace(", ", ",\n")
@@ -122,7 +125,7 @@ def sweep_lines(
       name,
       caption,
       series,
-      (", ".join(sweep.titles), "score, %"),
+      (title, "score, %"),
       ticks,
       logarithmic=wide,
   )
@@ -267,16 +270,29 @@ def kept_share(
 
 
 def masking(
-    name: str, caption: str, rows: Sequence[Mapping[str, Any]], split: str
+    name: str,
+    caption: str,
+    rows: Sequence[Mapping[str, Any]],
+    unmasked: Sequence[float],
+    split: str,
 ) -> Picture:
-  """Score against the number of masked tokens, by order (Figure 2)."""
+  """Score against the number of masked tokens, by order (Figure 2).
+
+  Args:
+    name: of the file.
+    caption: what it shows.
+    rows: of `masking/result.json`.
+    unmasked: scores of the same prompts as they are.
+    split: what scores are on.
+  """
   orders = {
       "importance": ("least important first", "o", "-", "#D55E00"),
       "random": ("at random", "s", "--", "#0072B2"),
   }
   lines_: dict[str, dict[float, list[float]]] = {}
   for row in rows:
-    points = lines_.setdefault(row["order"], {})
+    start: dict[float, list[float]] = {0.0: list(unmasked)} if unmasked else {}
+    points = lines_.setdefault(row["order"], start)
     points.setdefault(row["num_masked"], []).append(row[split]["score"])
 
   def fill(figure: Figure) -> None:

@@ -56,8 +56,10 @@ def _scored(part: Part, granularity: str) -> _Scored | None:
   winners = _rows_of(run, artifacts.REWIND, len(masks["token_mask"]))
   places: dict[Any, int] = {}
   for index, row in enumerate(rows):
-    # Of a grid's many rows of a seed the first is the unpruned one.
-    if row.get("task", part.task) == part.task:
+    # Of a grid's many rows of a seed the first is the unpruned one; rows of
+    # other importances than the gradient say so.
+    own = row.get("task", part.task) == part.task
+    if own and row.get("importance", "gradient") == "gradient":
       places.setdefault(row["seed"], index)
   pairs = [
       (places[row["seed"]], index)
@@ -66,7 +68,7 @@ def _scored(part: Part, granularity: str) -> _Scored | None:
   ]
   if not pairs:
     return None
-  own, kept = map(list, zip(*pairs, strict=True))
+  scored, kept = map(list, zip(*pairs, strict=True))
   if scores["piece_scores"].shape[1:] != masks["piece_mask"].shape[1:]:
     raise UserError(
         f"{run.path / folder / artifacts.SCORES}: piece_scores: found shape"
@@ -75,8 +77,8 @@ def _scored(part: Part, granularity: str) -> _Scored | None:
     )
   return _Scored(
       seeds=[winners[index]["seed"] for index in kept],
-      token_scores=scores["token_scores"][own],
-      piece_scores=scores["piece_scores"][own],
+      token_scores=scores["token_scores"][scored],
+      piece_scores=scores["piece_scores"][scored],
       token_mask=masks["token_mask"][kept],
       piece_mask=masks["piece_mask"][kept],
   )

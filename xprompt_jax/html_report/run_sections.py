@@ -40,7 +40,7 @@ def masking(parts: Sequence[Part]) -> list[Section]:
     own = [row for row in rows if row.get("task", part.task) == part.task]
     if not own:
       continue
-    split = next(s for s in (part.split, "validation") if s in own[0])
+    split = part.split if part.split in own[0] else "validation"
     check_rows(part.run.path / name, "rows", own, (split,))
     used.append(part)
     pictures.append(
@@ -49,6 +49,11 @@ def masking(parts: Sequence[Part]) -> list[Section]:
             f"{title}: score by number of masked tokens; the band is one"
             " standard deviation over seeds and draws",
             own,
+            [
+                row[split]["score"]
+                for row in part.methods.get("prompt_tuning", ())
+                if split in row
+            ],
             split,
         )
     )
@@ -95,11 +100,25 @@ def variants(parts: Sequence[Part]) -> list[Section]:
           title="Variants and controls (Figure 5)",
           text=[
               sentences.shown("XPrompt beside what lacks one part of it", used),
+              *_controls_left_out(used),
               *_left_out(used[:MOST_RUNS], used),
           ],
           items=pictures,
       )
   ]
+
+
+def _controls_left_out(parts: Sequence[Part]) -> list[str]:
+  """Which controls could not be had, and why."""
+  found = []
+  for run in dict.fromkeys(part.run for part in parts):
+    path = run.path / artifacts.RESULT
+    lines = run.summary.get("left_out") or []
+    for line in check_rows(path, "left_out", lines, ("method", "reason")):
+      what = names.method(str(line["method"]))
+      where = f"seed {line['seed']}"
+      found += [f"{run.name}: no {what} of {where}: {line['reason']}."]
+  return found
 
 
 def kept_share(parts: Sequence[Part]) -> list[Section]:
@@ -116,6 +135,12 @@ def kept_share(parts: Sequence[Part]) -> list[Section]:
     return []
   pictures = []
   for part, title, own in found[:MOST_RUNS]:
+    check_rows(
+        part.run.path / artifacts.RESULT,
+        "methods of xprompt",
+        list(part.methods["xprompt"]),
+        ("kept_pieces",),
+    )
     whole = max(ticket["kept_pieces"] for ticket in own) or 1
     pictures.append(
         charts.kept_share(

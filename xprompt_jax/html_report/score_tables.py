@@ -108,8 +108,21 @@ def _record(part: Part, method: str, metric: str) -> list[object]:
   return [*line, round(found.mean, 6), *ends, found.how or "", found.verdict]
 
 
-def overview(name: str, parts: Sequence[Part], caption: str) -> Table:
-  """Methods by task: mean, standard deviation and k/N of each score."""
+def overview(
+    name: str,
+    parts: Sequence[Part],
+    caption: str,
+    methods: Sequence[str] | None = None,
+) -> Table:
+  """Methods by task: mean, standard deviation and k/N of each score.
+
+  Args:
+    name: of the CSV file.
+    parts: a column for each.
+    caption: of the table.
+    methods: its rows; None takes all.
+  """
+  methods = methods_of(parts) if methods is None else methods
   titles = part_titles(parts)
   columns = ["method", *titles]
   protocols = {part.run.protocol for part in parts}
@@ -118,7 +131,7 @@ def overview(name: str, parts: Sequence[Part], caption: str) -> Table:
   if with_mean:
     columns.append("mean over tasks")
   rows = []
-  for method in methods_of(parts):
+  for method in methods:
     row = [names.method(method), *(score_cell(p, method) for p in parts)]
     rows.append([*row, _means(parts, method)] if with_mean else row)
   return Table(
@@ -131,7 +144,8 @@ def overview(name: str, parts: Sequence[Part], caption: str) -> Table:
           *(
               _record(part, method, metric)
               for part in parts
-              for method in names.in_order(list(part.methods))
+              for method in methods
+              if method in part.methods
               for metric in ("score", *part.metrics)
           ),
       ],

@@ -43,6 +43,38 @@ def _scores(
   ]
 
 
+_LEVELS = ("prompt_tuning", "token", "piece", "xprompt")
+
+
+def _granularity(parts: Sequence[Part]) -> list[Section]:
+  """Token level, piece level and both, where one run tried all three."""
+  used = [part for part in parts if {*_LEVELS[1:]} <= part.methods.keys()]
+  if not used:
+    return []
+  table = score_tables.overview(
+      "granularity", used, "Scores in percent by granularity", _LEVELS
+  )
+  found = [
+      sentences.verdict(part, "xprompt", method)
+      for part in used
+      for method in ("token", "piece")
+  ]
+  return [
+      Section(
+          anchor="granularity",
+          title="Granularity (Table 4)",
+          text=[
+              sentences.shown(
+                  "Tokens pruned alone, pieces alone, and both (XPrompt)", used
+              ),
+              sentences.SHARES,
+          ],
+          verdicts=[text for text in found if text is not None],
+          items=[table],
+      )
+  ]
+
+
 # Settings that change how many numbers are trained.
 _SIZES = {"prompt.length", "prompt.num_pieces", "model", "search.granularities"}
 
@@ -91,6 +123,7 @@ def build(runs: Sequence[Run]) -> list[Section]:
       *_scores(
           few, "few_shot", "Few-shot scores (Table 2)", "Scores of few examples"
       ),
+      *_granularity(alone),
       *_parameters([*alone, *(p for s in sweeps for p in _sized(s))]),
   ]
   sections += sweep_sections.build(sweeps)

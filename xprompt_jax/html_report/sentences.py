@@ -89,8 +89,8 @@ def _tickets(part: Part) -> str:
   if part.split != "validation" or not tried:
     return ""
   return (
-      f" Validation also chose among {tried} tickets, which favours methods that"
-      " choose."
+      f" Validation also chose among {tried} tickets of all seeds, which favours"
+      " methods that choose."
   )
 
 

@@ -19,6 +19,12 @@ _APART = (
     "task.module",
     "task.protocol",
     "task.buckets",
+    # What stands beside the search and changes nothing of it.
+    "search.importances",
+    "search.controls",
+    "search.masking_counts",
+    "search.masking_draws",
+    "search.auto_ratio",
 )
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 

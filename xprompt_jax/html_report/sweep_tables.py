@@ -98,9 +98,11 @@ def table(sweep: Sweep, name: str, caption: str) -> Table:
 
 def numbers(sweep: Sweep) -> list[float] | None:
   """Each part's setting where it is one number; None where it is not."""
-  if len(sweep.fields) != 1:
+  # A larger model brings settings of its own with it.
+  if len(sweep.fields) != 1 and "model" not in sweep.fields:
     return None
-  found = sweep.values(sweep.fields[0])
+  field = "model" if "model" in sweep.fields else sweep.fields[0]
+  found = sweep.values(field)
   if any(isinstance(v, bool) or not isinstance(v, (int, float)) for v in found):
     return None
   return found
@@ -109,10 +111,16 @@ def numbers(sweep: Sweep) -> list[float] | None:
 def positions(
     sweep: Sweep, task: str, protocol: str
 ) -> tuple[list[int], Sequence[str]]:
-  """Which parts of a sweep are one task's, and their labels in one text each."""
+  """Which parts of a sweep are one task's, and their labels in one text each.
+
+  Where models differ, their size is the label.
+  """
   own = [
       i
       for i, part in enumerate(sweep.parts)
       if (part.task, part.run.protocol) == (task, protocol)
   ]
+  if "model" in sweep.fields:
+    place = sweep.fields.index("model")
+    return own, [sweep.labels[i][place] for i in own]
   return own, [", ".join(sweep.labels[i]) for i in own]
