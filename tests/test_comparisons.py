@@ -277,6 +277,21 @@ def test_without_known_examples_seeds_decide(right):
   assert found.tests == (None, None)
 
 
+def test_the_score_of_several_metrics_is_no_share():
+  """Of none right, F1 and accuracy are both 0: only accuracy is their share."""
+  metrics = {"mean_3class_f1": 0.0, "accuracy": 0.0, "score": 0.0}
+  rows = [{"seed": 0, "test": metrics}]
+  right = [np.zeros(6, np.uint8)]
+
+  def intervals(metric):
+    return comparisons.compare(
+        rows, rows, split="test", metric=metric, right=right, base_right=right
+    ).intervals
+
+  assert intervals("score") == intervals("mean_3class_f1") == {}
+  assert intervals("accuracy") == {comparisons.EXAMPLES: (0.0, 0.0)}
+
+
 def test_shares_are_those_of_the_pairs():
   found = comparisons.compare(
       _rows({1: 75.0, 2: 50.0, 3: 0.0}, sizes=4),

@@ -22,6 +22,8 @@ _RNG_SEED = 0
 # A bootstrap over fewer can hardly say more than that all seeds agree.
 _LEAST_SEEDS = 5
 _LEVEL = 0.95
+# The metrics that are shares of right answers; see `right_answers.py`.
+_RIGHT = ("accuracy", "em")
 # Numbers drawn at once.
 _CHUNK = 4_000_000
 
@@ -220,12 +222,19 @@ def reporting_split(rows: Iterable[Row]) -> str:
   return "validation"
 
 
+def _own(row: Row, split: str, metric: str) -> str:
+  """The metric; the score of a task with one metric is that metric."""
+  names = [name for name in row[split] if name != "score"]
+  return names[0] if metric == "score" and len(names) == 1 else metric
+
+
 def _known(
     right: np.ndarray | None, row: Row, split: str, metric: str
 ) -> np.ndarray | None:
   """What a row answers right, if the metric is the share of that."""
-  if right is None or not len(right):
+  if right is None or not len(right) or _own(row, split, metric) not in _RIGHT:
     return None
+  # A mixture's, or another way's, would differ.
   same = abs(100.0 * float(np.mean(right)) - row[split][metric]) < 1e-6
   return right if same else None
 
@@ -314,14 +323,10 @@ def compare(
 def both_shares(
     rows: Sequence[Row], base: Sequence[Row], split: str, metric: str
 ) -> tuple[str, str] | None:
-  """k/N of two methods over all their rows; None for a metric that is no share.
-
-  The score of a task with one metric is that metric.
-  """
+  """k/N of two methods over all their rows; None for a metric that is no share."""
   found = []
   for side in (rows, base):
-    names = [name for name in side[0][split] if name != "score"]
-    name = names[0] if metric == "score" and len(names) == 1 else metric
+    name = _own(side[0], split, metric)
     values = [row[split].get(name) for row in side]
     found.append(cells.shares(values, cells.sizes_of(side, split, name)))
   first, second = found
