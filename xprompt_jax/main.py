@@ -300,13 +300,18 @@ def _calls(
 
   search_paths = _search_paths(arguments)
 
+  def read(folder: pathlib.Path, *task_file: str) -> list[str]:
+    """Reads all files with the run's statements; returns these, filled."""
+    files = [*arguments.gin_file, *task_file]
+    # Once to know the macros.
+    _read_gin(files, bindings, search_paths, statements)
+    filled = [sweeps.fill(s, folder, _macro) for s in statements]
+    _read_gin(files, bindings, search_paths, filled)
+    return filled
+
   def call(name: str, *task_file: str) -> dispatch.Call:
     files = [*arguments.gin_file, *task_file]
-    _read_gin(files, bindings, search_paths, statements)
-    filled = [
-        sweeps.fill(s, (workdir / name).parent if run else workdir, _macro)
-        for s in statements
-    ]
+    filled = read((workdir / name).parent if run else workdir, *task_file)
     config = parse_gin(files, bindings, search_paths, statements=filled)
     import gin
 
@@ -318,7 +323,7 @@ def _calls(
         gin_config=gin.operative_config_str(),
     )
 
-  _read_gin(arguments.gin_file, bindings, search_paths, statements)
+  read(workdir)
   # A run may have tasks of its own.
   task_files = _task_files()
   if not task_files:
