@@ -71,5 +71,5 @@ def share(count: float, whole: int) -> str:
     return f"{percent:.0f} %"
   text = f"{percent:.2g}"
   if "e" in text:
-    text = f"{percent:.12f}".rstrip("0")
+    text = f"{float(text):.12f}".rstrip("0")
   return f"{text} %"
