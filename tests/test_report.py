@@ -1,61 +1,17 @@
 """The table that ends a run, and what it says of XPrompt."""
 
-import io
 import pathlib
 
 import pytest
 import rich.console
 
+from tests import summaries
 from xprompt_jax import cells, report, verdicts
-
-
-def _rows(validation, test, tokens, pieces, parameters, metrics=("accuracy",)):
-  rows = []
-  for seed, scores in enumerate(zip(validation, test, strict=True)):
-    row = {
-        "seed": seed,
-        "kept_tokens": tokens[seed],
-        "kept_pieces": pieces[seed],
-        "tunable_parameters": parameters[seed],
-    }
-    for split, score in zip(("validation", "test"), scores, strict=True):
-      if score is not None:
-        row[split] = {**dict.fromkeys(metrics, score), "score": score}
-    rows.append(row)
-  return rows
-
-
-def _summary(tuned, xprompt, *, tests=True, metrics=("accuracy",)):
-  """A summary of three seeds or fewer, validation being half of test."""
-  half = [score / 2 for score in tuned], [score / 2 for score in xprompt]
-  if not tests:
-    tuned = xprompt = (None,) * len(tuned)
-  n = len(tuned)
-  no_prompt = _rows([0.0], tuned[:1], [0], [0], [0], metrics)
-  no_prompt[0]["seed"] = None
-  kept = [14, 8, 14][:n], [157, 64, 157][:n], [1256, 512, 1256][:n]
-  methods = {
-      "no_prompt": no_prompt,
-      "prompt_tuning": _rows(
-          half[0], tuned, [20] * n, [320] * n, [2560] * n, metrics
-      ),
-      "xprompt": _rows(half[1], xprompt, *kept, metrics),
-  }
-  counts = {"train": 2000, "validation": 200, "test": 400}
-  if not tests:
-    del counts["test"]
-  return {
-      "task": "mini_boolq",
-      "num_examples": counts,
-      "methods": [{"method": k, "rows": v} for k, v in methods.items()],
-      "tickets_tried": 54,
-      "seconds": {"evaluate": 8.4, "tune": 95.7},
-  }
 
 
 def test_printed_summary(capsys, monkeypatch):
   monkeypatch.setenv("COLUMNS", "80")
-  summary = _summary([80.0, 82.0, 81.0], [85.0, 82.0, 88.0])
+  summary = summaries.summary([80.0, 82.0, 81.0], [85.0, 82.0, 88.0])
   report.print_summary(summary, pathlib.Path("runs/demo"))
   lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
   assert lines == [
@@ -95,7 +51,7 @@ def test_printed_summary(capsys, monkeypatch):
     "metrics", [("accuracy",), ("mean_3class_f1", "accuracy")]
 )
 def test_no_table_is_wider_than_80_columns(tests, metrics):
-  summary = _summary(
+  summary = summaries.summary(
       [100.0, 82.25, 81.0], [85.5, 100.0, 7.25], tests=tests, metrics=metrics
   )
   tables = report.summary_tables(summary)
@@ -105,28 +61,13 @@ def test_no_table_is_wider_than_80_columns(tests, metrics):
     assert console.measure(table).maximum <= 80
 
 
-def _with_sizes(summary, sizes):
-  """The same summary as of a run that says of how many metrics are shares."""
-  for method in summary["methods"]:
-    for row in method["rows"]:
-      row["metric_sizes"] = sizes
-  return summary
-
-
-def _text_of(tables):
-  console = rich.console.Console(width=80, record=True, file=io.StringIO())
-  for table in tables:
-    console.print(table)
-  return [line.rstrip() for line in console.export_text().splitlines()]
-
-
 def test_shares_are_counted_over_all_seeds():
-  summary = _with_sizes(
-      _summary([80.0, 82.0, 81.0], [85.0, 82.0, 88.0]),
+  summary = summaries.with_sizes(
+      summaries.summary([80.0, 82.0, 81.0], [85.0, 82.0, 88.0]),
       {"validation": {"accuracy": 200}, "test": {"accuracy": 400}},
   )
   # Too wide with the sizes beside them.
-  assert _text_of(report.summary_tables(summary)) == [
+  assert summaries.text_of(report.summary_tables(summary)) == [
       "mini_boolq: 3 seeds, mean ± standard deviation",
       "method                   val accuracy             test accuracy",
       "─" * 63,
@@ -149,10 +90,10 @@ def test_shares_are_counted_over_all_seeds():
 def test_shares_of_one_seed():
   sizes = {"validation": {"accuracy": 104}}
   percent = 100 / 104
-  summary = _with_sizes(
-      _summary([140 * percent], [148 * percent], tests=False), sizes
+  summary = summaries.with_sizes(
+      summaries.summary([140 * percent], [148 * percent], tests=False), sizes
   )
-  lines = _text_of(report.summary_tables(summary))
+  lines = summaries.text_of(report.summary_tables(summary))
   assert lines[-1].split() == [
       "XPrompt",
       "71.15",
@@ -169,12 +110,12 @@ def test_shares_of_one_seed():
 
 
 def test_a_metric_that_is_no_share_has_no_counts():
-  summary = _with_sizes(
-      _summary([80.0], [85.0], metrics=("mean_3class_f1", "accuracy")),
+  summary = summaries.with_sizes(
+      summaries.summary([80.0], [85.0], metrics=("mean_3class_f1", "accuracy")),
       {"validation": {"accuracy": 56}, "test": {"accuracy": 20}},
   )
   # 42.5 % of 56 are no whole number of examples.
-  assert _text_of(report.summary_tables(summary))[4:7] == [
+  assert summaries.text_of(report.summary_tables(summary))[4:7] == [
       "no prompt                0.00  0.00 (0/56)           80.00"
       "  80.00 (16/20)",
       "prompt tuning           40.00        40.00           80.00"
@@ -185,8 +126,8 @@ def test_a_metric_that_is_no_share_has_no_counts():
 
 
 def test_other_ways_and_other_tasks():
-  summary = _with_sizes(
-      _summary([80.0, 82.0], [84.0, 82.0]),
+  summary = summaries.with_sizes(
+      summaries.summary([80.0, 82.0], [84.0, 82.0]),
       {"test": {"accuracy": 50}, "axb/test": {"accuracy": 50}},
   )
   for method in summary["methods"]:
@@ -197,7 +138,7 @@ def test_other_ways_and_other_tasks():
       }
       row["other_tasks"] = {"axb/test": {"accuracy": 50.0, "score": 50.0}}
       row["not_possible"] = {"first_token": "task a, split b: alike"}
-  assert _text_of(report.way_tables(summary)) == [
+  assert summaries.text_of(report.way_tables(summary)) == [
       "mini_boolq: accuracy on test by way of predicting",
       "method                      generate            rank",
       "─" * 52,
@@ -220,8 +161,8 @@ def test_ways_and_other_tasks_of_several_metrics_show_each():
   """The counts stand beside the metrics; their mean is no share."""
   metrics = ("mean_3class_f1", "accuracy")
   sizes = {"accuracy": 50}
-  summary = _with_sizes(
-      _summary([80.0], [84.0], metrics=metrics),
+  summary = summaries.with_sizes(
+      summaries.summary([80.0], [84.0], metrics=metrics),
       {"test": sizes, "axg": {"accuracy": 20, "gender_parity": 10}},
   )
   parity = {"accuracy": 45.0, "gender_parity": 90.0, "score": 67.5}
@@ -233,7 +174,7 @@ def test_ways_and_other_tasks_of_several_metrics_show_each():
       }
       row["other_tasks"] = {"axg": parity}
   ways, others = report.way_tables(summary)
-  assert _text_of([ways])[:6] == [
+  assert summaries.text_of([ways])[:6] == [
       "mini_boolq: score on test by way of predicting",
       "method                 generate           rank",
       "─" * 46,
@@ -241,7 +182,7 @@ def test_ways_and_other_tasks_of_several_metrics_show_each():
       "  mean_3class_f1          80.00          70.00",
       "  accuracy        80.00 (40/50)  90.00 (45/50)",
   ]
-  assert [line.split() for line in _text_of([others])[3:6]] == [
+  assert [line.split() for line in summaries.text_of([others])[3:6]] == [
       ["no", "prompt", "67.50"],
       ["accuracy", "45.00", "(9/20)"],
       ["gender_parity", "90.00", "(9/10)"],
@@ -253,7 +194,7 @@ def test_ways_and_other_tasks_of_several_metrics_show_each():
 
 
 def test_other_tasks_that_are_too_many_stand_in_several_tables():
-  summary = _summary([80.0], [84.0])
+  summary = summaries.summary([80.0], [84.0])
   names = [f"super_glue_axb_v102_{i}/validation" for i in range(3)]
   for method in summary["methods"]:
     for row in method["rows"]:
@@ -267,8 +208,8 @@ def test_other_tasks_that_are_too_many_stand_in_several_tables():
 
 
 def test_ways_of_many_examples_stand_in_two_lines():
-  summary = _with_sizes(
-      _summary([80.0, 82.0, 81.0], [85.0, 82.0, 88.0]),
+  summary = summaries.with_sizes(
+      summaries.summary([80.0, 82.0, 81.0], [85.0, 82.0, 88.0]),
       {"test": {"accuracy": 400}},
   )
   for method in summary["methods"]:
@@ -276,7 +217,7 @@ def test_ways_of_many_examples_stand_in_two_lines():
       row["ways"] = dict.fromkeys(
           ("generate", "rank", "first_token"), row["test"]
       )
-  lines = _text_of(report.way_tables(summary))
+  lines = summaries.text_of(report.way_tables(summary))
   assert lines[5:7] == [
       "prompt tuning  81.00 ± 1.00  81.00 ± 1.00  81.00 ± 1.00",
       "                 (972/1200)    (972/1200)    (972/1200)",
@@ -284,7 +225,7 @@ def test_ways_of_many_examples_stand_in_two_lines():
 
 
 def test_older_files_have_neither_ways_nor_counts():
-  summary = _summary([80.0], [85.0])
+  summary = summaries.summary([80.0], [85.0])
   assert report.way_tables(summary) == []
   assert report.not_possible(summary) == []
 
@@ -297,7 +238,7 @@ def test_mean_and_spread():
 
 def test_the_many_metrics_of_a_mixture_are_rows_of_a_table_for_each_split():
   metrics = [f"{task}/accuracy" for task in ("boolq", "copa", "rte", "wic")]
-  summary = _summary(
+  summary = summaries.summary(
       [100.0, 82.25, 81.0], [85.5, 100.0, 7.25], metrics=(*metrics, "wsc/f1a")
   )
   validation, test, sizes = report.summary_tables(summary)
@@ -315,106 +256,3 @@ def test_the_many_metrics_of_a_mixture_are_rows_of_a_table_for_each_split():
       "XPrompt",
   ]
   assert next(iter(test.columns[2].cells)) == "87.75 ± 10.63"
-
-
-def _with_heldout(summary):
-  """The same as of the protocol that reports half of validation."""
-  for method in summary["methods"]:
-    for row in method["rows"]:
-      row["heldout"] = dict.fromkeys(row["validation"], 51.0)
-  summary["num_examples"]["heldout"] = 100
-  return summary
-
-
-@pytest.mark.parametrize("tests", [False, True])
-@pytest.mark.parametrize(
-    "metrics", [("accuracy",), ("mean_3class_f1", "accuracy")]
-)
-def test_the_held_out_half_has_columns(tests, metrics):
-  made = _summary([80.0] * 3, [85.5, 100.0, 7.25], tests=tests, metrics=metrics)
-  of_split = {"accuracy": 400}
-  sizes = {"validation": of_split, "heldout": of_split, "test": of_split}
-  summary = _with_sizes(_with_heldout(made), sizes)
-  tables = report.summary_tables(summary)
-  console = rich.console.Console(width=200)
-  assert all(console.measure(table).maximum <= 80 for table in tables)
-  text = "\n".join(_text_of(tables))
-  # Once a metric; where that is too wide, a table of its own.
-  assert text.count("held-out") == (1 if tests else len(metrics))
-  assert text.count("(204/400)") == 1
-  assert text.count("(612/1200)") == 2
-  assert ("test" in text) == tests
-
-
-def test_methods_may_lack_rows_splits_and_sizes():
-  """A baseline of other sizes, a control of one seed, one without any row."""
-  summary = _summary([80.0, 82.0, 81.0], [85.0, 82.0, 88.0])
-  scores = {"accuracy": 90.0, "score": 90.0}
-  fine = {"seed": 0, "test": scores, "tunable_parameters": 737668096}
-  control = {**summary["methods"][2]["rows"][1], "control": "reversed"}
-  summary["methods"] = [
-      {"method": "fine_tuning", "rows": [fine]},
-      *summary["methods"],
-      {"method": "reversed", "rows": [control]},
-      {"method": "of_somebody_else", "rows": []},
-  ]
-  (table,) = report.summary_tables(summary)
-  assert [" ".join(line.split()) for line in _text_of([table])[3:]] == [
-      "fine-tuning - 90.00 - - 737668096",
-      "no prompt 0.00 80.00 0 0 0",
-      "prompt tuning 40.50 ± 0.50 81.00 ± 1.00 20 320 2560",
-      "XPrompt 42.50 ± 1.50 85.00 ± 3.00 12.0 ± 3.5 126 ± 54 1008 ± 430",
-      "reversed 41.00 82.00 8 64 512",
-      "of somebody else - - - - -",
-  ]
-
-
-def test_a_run_without_xprompt_is_reported(capsys):
-  summary = _summary([80.0], [85.0])
-  summary["methods"] = summary["methods"][:2]
-  summary["tickets_tried"] = 0
-  report.print_summary(summary, pathlib.Path("runs/plain"))
-  out = capsys.readouterr().out
-  assert "prompt tuning" in out and "minus" not in out
-  assert "ticket" not in out and "rewind" not in out
-  assert "runs/plain/tune/prompt.safetensors: the tuned prompts" in out
-
-
-def test_every_method_has_a_title():
-  """Of those that result files may name."""
-  assert {report.title(name) for name in report.TITLES} == {
-      "no prompt",
-      "fine-tuning",
-      "prompt tuning",
-      "prefix tuning",
-      "P-tuning",
-      "P-tuning v2",
-      "token pruning",
-      "piece pruning",
-      "XPrompt",
-      "by magnitude",
-      "by signed score",
-      "random tickets",
-      "reversed",
-      "random units",
-      "least magnitude",
-      "same length",
-      "no rewind",
-      "ratio from scores",
-      "ratio from loss",
-  }
-  assert report.title("of_somebody_else") == "of somebody else"
-
-
-def test_controls_that_are_left_out_are_named():
-  summary = _summary([80.0], [85.0])
-  assert report.left_out(summary) == []
-  summary["left_out"] = [
-      {"method": "reversed", "seed": 0, "reason": "nothing was pruned"},
-      {"method": "reversed", "seed": 3, "reason": "nothing was pruned"},
-      {"method": "length", "seed": 3, "reason": "all is kept"},
-  ]
-  assert report.left_out(summary) == [
-      "No reversed of seeds 0, 3: nothing was pruned.",
-      "No same length of seed 3: all is kept.",
-  ]
