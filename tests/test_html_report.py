@@ -232,7 +232,7 @@ def test_trained_numbers_and_their_share_of_the_model(tmp_path):
           "model",
           "tasks",
       ],
-      ["prompt tuning", "8", "1.6 %", "-", "492", "rte"],
+      ["prompt tuning", "8", "1.6 %", "8", "492", "rte"],
       ["prefix tuning", "123", "25 %", "41", "492", "rte"],
   ]
   assert _csv(parameters)[2] == [

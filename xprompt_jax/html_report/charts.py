@@ -290,8 +290,11 @@ def masking(
       "random": ("at random", "s", "--", "#0072B2"),
   }
   lines_: dict[str, dict[float, list[float]]] = {}
+  masked = min((row["num_masked"] for row in rows), default=0)
   for row in rows:
-    start: dict[float, list[float]] = {0.0: list(unmasked)} if unmasked else {}
+    start: dict[float, list[float]] = {}
+    if unmasked and masked > 0:
+      start = {0.0: list(unmasked)}
     points = lines_.setdefault(row["order"], start)
     points.setdefault(row["num_masked"], []).append(row[split]["score"])
 

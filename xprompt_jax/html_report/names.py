@@ -53,6 +53,9 @@ FIELDS = {
     "task.few_shot": "training examples",
     "task.max_examples": "examples at most",
     "model": "model size",
+    "method.name": "method",
+    "method.mid_dim": "width of the MLP",
+    "method.prompt_encoder": "prompt encoder",
 }
 _VALUES = {
     "sampled_vocab": "sampled vocabulary",

@@ -218,8 +218,11 @@ def parameters(parts: Sequence[Part]) -> Table:
       where = str(part.runs[method].path / "result.json")
       model = part.runs[method].section("model")
       whole = sizes.model_parameters(model, where)
-      kept = [row.get("inference_parameters") for row in own]
-      known = [count for count in kept if count is not None]
+      # Rows say so only where it is another number.
+      kept = [
+          row.get("inference_parameters", row["tunable_parameters"])
+          for row in own
+      ]
       mean = statistics.fmean(trained)
       cells_ = (
           names.method(method),
@@ -236,7 +239,7 @@ def parameters(parts: Sequence[Part]) -> Table:
               method,
               round(mean, 6),
               float(f"{100 * mean / whole:.6g}"),
-              round(statistics.fmean(known), 6) if known else "",
+              round(statistics.fmean(kept), 6),
               whole,
           )
       )
@@ -246,7 +249,7 @@ def parameters(parts: Sequence[Part]) -> Table:
   ]
   columns = ["method", "trained numbers", "share of the model"]
   columns += ["numbers kept for inference", "model", "tasks"]
-  if all(row[3] == _DASH for row in rows):
+  if all(row[1] == row[3] for row in rows):
     columns.pop(3)
     rows = [[*row[:3], *row[4:]] for row in rows]
   return Table(
