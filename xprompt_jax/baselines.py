@@ -15,6 +15,7 @@ import time
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from xprompt_jax import (
@@ -48,6 +49,7 @@ def _tickets(experiment: Experiment) -> list[Ticket]:
 
 def _adapt(experiment: Experiment, method: Baseline, leaves: Any) -> Adapted:
   """The model of one row, from its leaves without R."""
+  leaves = jax.tree.map(jnp.asarray, leaves)
   return method.adapt(leaves, {}, experiment.model, experiment.frozen_params)
 
 
