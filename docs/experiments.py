@@ -1,0 +1,289 @@
+"""Writes docs/experiments.md from the result files of `make experiments`.
+
+    .venv/bin/python -m docs.experiments runs/experiments > docs/experiments.md
+
+Which claims of the paper (`claims.py`) hold on what was run. Every number comes from a result
+file, and so does every verdict: nothing is typed by hand.
+"""
+
+from collections.abc import Mapping, Sequence
+import pathlib
+import sys
+from typing import Any
+
+from docs.claims import CLAIMS, RANDOM, Claim, Side
+from xprompt_jax import artifacts, comparisons, correctness
+from xprompt_jax.comparisons import Comparison
+from xprompt_jax.html_report import sizes
+
+HOLDS, FAILS, UNCLEAR = "holds", "does not hold", "not clear"
+SPLITS = {
+    "validation": "the split that selects",
+    "heldout": "the held-out half",
+    "test": "test",
+}
+
+Runs = Mapping[tuple[str, str], pathlib.Path]
+
+
+def runs_of(folder: pathlib.Path) -> dict[tuple[str, str], pathlib.Path]:
+  """The finished runs of an experiment, by task and run; none if not there.
+
+  Args:
+    folder: WORKDIR of a run, a suite or a sweep.
+  """
+  path = folder / artifacts.RESULT
+  if not path.exists():
+    return {}
+  result = artifacts.read_json(path)
+  found = {}
+  for name in result.get("runs", [""]):
+    task, _, run = name.rpartition("/")
+    own = artifacts.read_json(folder / name / artifacts.RESULT)["task"]
+    # A suite of tasks has no runs.
+    run = run if task or "by_run" in result else ""
+    found[own, run] = folder / name
+  return found
+
+
+def _rows(path: pathlib.Path, method: str) -> list[dict[str, Any]]:
+  for found in artifacts.read_json(path / artifacts.RESULT)["methods"]:
+    if found["method"] == method:
+      return found["rows"]
+  return []
+
+
+def compare(
+    runs: Runs, task: str, first: Side, base: Side, split: str | None
+) -> tuple[str, Comparison] | None:
+  """Compares two sides on one task, by accuracy where it has that.
+
+  Args:
+    runs: from `runs_of`.
+    task: as runs name it.
+    first: what is claimed to be better.
+    base: than what.
+    split: None for the one that reports.
+
+  Returns:
+    The split and the comparison; None where a side is lacking.
+  """
+  path, base_path = (runs.get((task, side.run)) for side in (first, base))
+  if path is None or base_path is None:
+    return None
+  rows, base_rows = _rows(path, first.method), _rows(base_path, base.method)
+  if not rows or not base_rows:
+    return None
+  split = split or comparisons.reporting_split(rows)
+  if split not in rows[0] or split not in base_rows[0]:
+    return None
+  found = comparisons.compare(
+      rows,
+      base_rows,
+      split=split,
+      metric="accuracy" if "accuracy" in rows[0][split] else "score",
+      right=_right(path, first.method, split, len(rows)),
+      base_right=_right(base_path, base.method, split, len(base_rows)),
+  )
+  return (split, found) if found else None
+
+
+def _right(
+    path: pathlib.Path, method: str, split: str, count: int
+) -> comparisons.Rights:
+  return correctness.rows_of(correctness.load(path), method, split, count)
+
+
+def speaks(found: Comparison, margin: float | None) -> int:
+  """1 where a comparison is for the claim, -1 against it, 0 where neither.
+
+  Args:
+    found: first minus second.
+    margin: None claims that the first is better; a number that it is better
+      by less than that.
+  """
+  low, high = found.interval or (found.mean, found.mean)
+  if margin is None:
+    return int(low > 0) - int(high < 0)
+  return int(high < margin) - int(low > margin)
+
+
+def verdict(votes: Sequence[int]) -> str:
+  """Whether a claim holds.
+
+  Args:
+    votes: for each task, 1, -1 or 0 as `speaks` has them.
+
+  Returns:
+    `holds` if most tasks are for it and none against it, `does not hold` if
+    most are against it and none for it, else `not clear`.
+  """
+  for sign, word in ((1, HOLDS), (-1, FAILS)):
+    if 2 * votes.count(sign) > len(votes) and -sign not in votes:
+      return word
+  return UNCLEAR
+
+
+def vote(parts: Sequence[int]) -> int:
+  """A task's: for it if all its comparisons are, against it if one is."""
+  return -1 if -1 in parts else int(all(parts))
+
+
+def _number(found: Comparison) -> str:
+  if found.interval is None:
+    return f"{found.mean:+.2f}"
+  low, high = found.interval
+  return f"{found.mean:+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
+def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+  rows = [head, ["---"] * len(head), *lines]
+  return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+_WORDS = {1: "for", 0: "neither", -1: "against"}
+_HEAD_OF_CLAIM = (
+    "task",
+    "difference",
+    "points, 95 % interval",
+    "k/N",
+    "seeds better, worse",
+    "speaks",
+)
+
+
+def _line(task: str, pair: tuple[Side, Side], found: Comparison) -> list[str]:
+  shares = " against ".join(found.shares) if found.shares else "-"
+  return [
+      task,
+      f"{pair[0]} minus {pair[1]}",
+      _number(found),
+      shares,
+      f"{found.better}, {found.worse} of {len(found.differences)}",
+  ]
+
+
+def section(claim: Claim, folder: pathlib.Path) -> tuple[str, str]:
+  """One claim in Markdown.
+
+  Args:
+    claim: which.
+    folder: with a folder for each experiment.
+
+  Returns:
+    The verdict in words, and the section.
+  """
+  runs = runs_of(folder / claim.experiment)
+  out = {task for task, run in runs if run == claim.without}
+  lines, votes, splits = [], [], set()
+  for task in dict.fromkeys(task for task, _ in runs if task not in out):
+    parts = []
+    for pair in claim.pairs:
+      compared = compare(runs, task, *pair, claim.split)
+      if compared is None:
+        continue
+      splits.add(compared[0])
+      parts.append(speaks(compared[1], claim.margin))
+      lines.append([*_line(task, pair, compared[1]), _WORDS[parts[-1]]])
+    if len(parts) == len(claim.pairs):
+      votes.append(vote(parts))
+  if not votes:
+    said = "not run"
+    text = f"`{claim.experiment}` lacks what it needs.\n"
+  else:
+    said = f"{verdict(votes)} (for {votes.count(1)}, against"
+    said += f" {votes.count(-1)} of {len(votes)} tasks)"
+    where = " and ".join(SPLITS[split] for split in sorted(splits))
+    text = f"From `{claim.experiment}`, on {where}"
+    text += f"; margin {claim.margin} points.\n\n" if claim.margin else ".\n\n"
+    text += _table(_HEAD_OF_CLAIM, lines) + "\n"
+  return said, f"\n## {claim.title}: {said}\n\n{text}"
+
+
+def random_section(folder: pathlib.Path) -> str:
+  """What the same budget of random tickets gains, on each split."""
+  runs = runs_of(folder / "random_tickets")
+  lines = []
+  for task in dict.fromkeys(task for task, _ in runs):
+    for split, name in SPLITS.items():
+      for pair in RANDOM:
+        found = compare(runs, task, *pair, split)
+        if found is not None:
+          difference = _line(task, pair, found[1])
+          lines.append([task, name, *difference[1:]])
+  text = "\n## What the same budget of random tickets gains\n\n"
+  if not lines:
+    return f"{text}Not run: `random_tickets`.\n"
+  head = ("task", "split", *_HEAD_OF_CLAIM[1:-1])
+  return (
+      f"{text}`xprompt_random` tries as many tickets as XPrompt, of the same"
+      " sizes, with random units. What it gains on the split that selects and"
+      f" not elsewhere is selection.\n\n{_table(head, lines)}\n"
+  )
+
+
+def _about(folder: pathlib.Path) -> str:
+  """The model, tasks and seeds of all runs, and how long each experiment took."""
+  lines = []
+  tasks: dict[str, None] = {}
+  models, seeds = set(), set()
+  for experiment in sorted(path.name for path in folder.iterdir()):
+    runs = runs_of(folder / experiment)
+    seconds, tickets = 0.0, 0
+    for (task, _), path in runs.items():
+      result = artifacts.read_json(path / artifacts.RESULT)
+      config = result["config"]
+      where = str(path / artifacts.RESULT)
+      models.add(sizes.model_parameters(config["model"], where))
+      known = {r["seed"] for m in result["methods"] for r in m["rows"]}
+      seeds.add(len(known - {None}))
+      tasks[task] = None
+      seconds += sum(result["seconds"].values())
+      tickets += result.get("tickets_tried", 0)
+    if runs:
+      cells = (len(runs), tickets, f"{seconds:.0f}")
+      lines.append([f"`{experiment}`", *map(str, cells)])
+  parameters = " and ".join(f"{number:,}" for number in sorted(models))
+  of_seeds = " or ".join(map(str, sorted(seeds)))
+  return (
+      f"All of it is about a frozen T5 of {parameters} parameters and the tasks"
+      f" {', '.join(tasks)}, {of_seeds} seeds each, and about nothing else: not"
+      " about large T5s on real tasks.\n\n"
+      + _table(("experiment", "runs", "tickets tried", "seconds"), lines)
+      + "\n"
+  )
+
+
+_HEAD = """\
+# Which of the paper's claims hold here
+
+Written by `docs/experiments.py` from the result files of `make experiments`.
+"""
+_RULE = """
+A task speaks for a claim if the 95 % interval of every difference leaves out 0 in
+the claimed direction, against it if that of one does in the other. The interval
+is the wider of two paired bootstraps: over seeds, and over examples and seeds. A
+claim holds if most tasks speak for it and none against it; it does not hold if
+most speak against it and none for it; else it is not clear.
+"""
+
+
+def page(folder: pathlib.Path) -> str:
+  """The whole page.
+
+  Args:
+    folder: with a folder for each experiment, as `make experiments` leaves it.
+  """
+  sections = [(claim, *section(claim, folder)) for claim in CLAIMS]
+  summary = _table(
+      ("claim", "here"), [[claim.title, said] for claim, said, _ in sections]
+  )
+  return (
+      f"{_HEAD}{_about(folder)}{_RULE}\n{summary}\n"
+      + "".join(text for _, _, text in sections)
+      + random_section(folder)
+  )
+
+
+if __name__ == "__main__":
+  sys.stdout.write(page(pathlib.Path(sys.argv[1])))

@@ -1,0 +1,321 @@
+"""The experiments' gin files, and the page that is written of their results."""
+
+import pathlib
+
+import pytest
+
+from docs import claims, experiments
+from docs.claims import Claim, Side
+from tests import report_files
+import xprompt_jax
+from xprompt_jax import comparisons, flags, main, sweeps
+
+GIN = pathlib.Path(xprompt_jax.__file__).parent / "gin"
+FILES = sorted(path.stem for path in (GIN / "experiments").glob("*.gin"))
+LARGE = "experiments/settings/t5_1_1_large.gin"
+RUNS = {
+    "table1_methods": [
+        "xprompt",
+        "fine_tuning",
+        "prefix_tuning",
+        "p_tuning",
+        "p_tuning_v2",
+    ],
+    "table1_paper": [
+        "xprompt",
+        "fine_tuning",
+        "prefix_tuning",
+        "p_tuning",
+        "p_tuning_v2",
+    ],
+    "table2_few_shot": ["shots_16", "shots_32"],
+    "table5_length": ["length_10", "length_20", "length_100"],
+    "table6_initialisation": ["sampled_vocab", "random_uniform", "first_rows"],
+    "table7_transfer": [
+        "source",
+        "sampled_vocab",
+        "task_transfer",
+        "xprompt_transfer",
+    ],
+    "pieces": ["pieces_4", "pieces_8", "pieces_16", "pieces_32"],
+    "figure1_size": ["small", "base", "large", "xl"],
+}
+MINI = ["mini_boolq", "mini_rte", "mini_cb", "mini_wsc"]
+
+
+def configs_of(*gin_files, task):
+  """The configs of an experiment on one task, by run."""
+  arguments, bindings = flags.parse_arguments(
+      [
+          "train",
+          *(f"--gin_file={name}" for name in gin_files),
+          f"--gin.TASK_FILES=('tasks/{task}.gin',)",
+      ]
+  )
+  main._read_gin(arguments.gin_file, bindings, [])
+  found = {}
+  for run, statements in (
+      sweeps.check_runs(main._macro("RUNS")) or {"": ()}
+  ).items():
+    calls = main._calls(
+        arguments,
+        bindings,
+        pathlib.Path("W"),
+        run=run,
+        statements=statements,
+    )
+    found[run] = calls[f"{task}/{run}" if run else task].config
+  return found
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_experiment_opens_with_its_command(name):
+  text = (GIN / f"experiments/{name}.gin").read_text()
+  header = text[: text.index("\ninclude")]
+  assert f"t5x train --gin_file=experiments/{name}.gin" in header
+  assert f"--workdir=runs/experiments/{name}" in header
+  assert "# Needs" in header
+  assert LARGE in text
+
+
+@pytest.mark.parametrize("name", [f for f in FILES if f != "figure1_size"])
+def test_every_experiment_on_the_bundled_model(name):
+  found = configs_of(f"experiments/{name}.gin", task="mini_cb")
+  assert list(found) == RUNS.get(name, [""])
+  for config in found.values():
+    assert config.checkpoint == "bundled"
+    assert config.seeds == tuple(range(10))
+    assert config.train.num_steps == 24
+    protocol = "paper" if name == "table1_paper" else "heldout"
+    assert config.task.protocol == protocol
+
+
+def test_the_four_tasks_of_the_package():
+  main._read_gin(["experiments/settings/bundled.gin"], [], [])
+  assert main._task_files() == [f"tasks/{task}.gin" for task in MINI]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_same_file_on_t5_large(name):
+  found = configs_of(f"experiments/{name}.gin", LARGE, task="cb")
+  assert list(found) == RUNS.get(name, [""])
+  widths = [config.model.emb_dim for config in found.values()]
+  sizes = [512, 768, 1024, 2048]
+  assert widths == (sizes if name == "figure1_size" else [1024] * len(found))
+  (paper,) = configs_of("xprompt_cb.gin", task="cb").values()
+  for config in found.values():
+    assert config.train == paper.train
+    assert config.task.max_examples is None
+    assert config.task.test_split is None
+    assert config.search.granularities == ("token", "piece")
+    assert config.search.token_ratios == paper.search.token_ratios
+    if name != "figure1_size" and config.method.name == "prompt_tuning":
+      assert config.model == paper.model
+      assert config.checkpoint == paper.checkpoint
+
+
+def test_transfer_starts_from_the_source():
+  found = configs_of("experiments/table7_transfer.gin", task="mini_boolq")
+  files = {run: config.prompt.init_file for run, config in found.items()}
+  assert files == {
+      "source": None,
+      "sampled_vocab": None,
+      "task_transfer": "W/mini_boolq/../mini_boolq/source/tune",
+      "xprompt_transfer": "W/mini_boolq/../mini_boolq/source/rewind",
+  }
+
+
+def test_every_claim_names_an_experiment_and_its_runs():
+  for claim in claims.CLAIMS:
+    assert claim.experiment in FILES
+    known = RUNS.get(claim.experiment, [""])
+    assert {side.run for pair in claim.pairs for side in pair} <= {*known}
+    assert claim.without in (None, "source")
+  assert claims.MARGIN == 1.0
+
+
+def _comparison(low, high):
+  return comparisons.Comparison(
+      seeds=(0, 1),
+      differences=(low, high),
+      intervals={comparisons.STUDENT: (low, high)},
+      tests=(None, None),
+  )
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "margin", "expected"),
+    [
+        (0.1, 2.0, None, 1),
+        (-2.0, -0.1, None, -1),
+        (-0.1, 2.0, None, 0),
+        (0.0, 2.0, None, 0),
+        # Equal everywhere.
+        (0.0, 0.0, None, 0),
+        # Less than a point better.
+        (-3.0, 0.9, 1.0, 1),
+        (0.5, 1.5, 1.0, 0),
+        (1.1, 3.0, 1.0, -1),
+        (0.0, 0.0, 1.0, 1),
+    ],
+)
+def test_what_an_interval_says_of_a_claim(low, high, margin, expected):
+  assert experiments.speaks(_comparison(low, high), margin) == expected
+
+
+@pytest.mark.parametrize(
+    ("votes", "expected"),
+    [
+        ([1, 1, 1, 0], "holds"),
+        ([1, 1, 1, 1], "holds"),
+        ([1, 1, 0, 0], "not clear"),
+        ([1, 1, 1, -1], "not clear"),
+        ([0, 0, 0, 0], "not clear"),
+        ([-1, -1, -1, 0], "does not hold"),
+        ([-1, -1, 0, 0], "not clear"),
+        ([-1, -1, -1, 1], "not clear"),
+    ],
+)
+def test_when_a_claim_holds(votes, expected):
+  assert experiments.verdict(votes) == expected
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [([1, 1], 1), ([1, 0], 0), ([0, 0], 0), ([1, -1], -1), ([0, -1], -1)],
+)
+def test_a_task_is_for_a_claim_if_all_its_comparisons_are(parts, expected):
+  assert experiments.vote(parts) == expected
+
+
+def _write(folder, *, is_sweep=True, **runs):
+  """A finished sweep by `TASK__RUN`, or a suite by task."""
+  names = {key: key.replace("__", "/") for key in runs}
+  for key, methods in runs.items():
+    report_files.write_run(
+        folder / names[key],
+        methods=methods,
+        task=key.partition("__")[0],
+    )
+  result = {"schema": 1, "runs": list(names.values())}
+  report_files.write_json(
+      folder / "result.json", {**result, **({"by_run": {}} if is_sweep else {})}
+  )
+
+
+def test_runs_by_task_and_run(tmp_path):
+  tuned = {"prompt_tuning": (1, 1)}
+  _write(tmp_path / "sweep", a__x=tuned, b__x=tuned)
+  _write(tmp_path / "suite", is_sweep=False, a=tuned)
+  _write(tmp_path / "one_task", a=tuned)
+  found = {
+      name: [
+          (*key, str(path.relative_to(tmp_path)))
+          for key, path in experiments.runs_of(tmp_path / name).items()
+      ]
+      for name in ("sweep", "suite", "one_task", "no")
+  }
+  assert found == {
+      "sweep": [("a", "x", "sweep/a/x"), ("b", "x", "sweep/b/x")],
+      "suite": [("a", "", "suite/a")],
+      "one_task": [("a", "a", "one_task/a")],
+      "no": [],
+  }
+
+
+CLAIM = Claim(
+    title="Longer is better",
+    experiment="lengths",
+    pairs=((Side("xprompt", "long"), Side("xprompt", "short")),),
+    without="source",
+)
+
+
+def test_the_section_of_a_claim(tmp_path):
+  # Of 4 examples, two seeds.
+  _write(
+      tmp_path / "lengths",
+      s__source={"xprompt": (0, 0)},
+      a__short={"xprompt": (2, 2)},
+      b__short={"xprompt": (1, 2)},
+      s__short={"xprompt": (4, 4)},
+      a__long={"xprompt": (3, 3)},
+      b__long={"xprompt": (2, 2)},
+      s__long={"xprompt": (0, 0)},
+  )
+  assert experiments.section(CLAIM, tmp_path) == (
+      "not clear (for 1, against 0 of 2 tasks)",
+      """
+## Longer is better: not clear (for 1, against 0 of 2 tasks)
+
+From `lengths`, on test.
+
+| task | difference | points, 95 % interval | k/N | seeds better, worse | speaks |
+| --- | --- | --- | --- | --- | --- |
+| a | long xprompt minus short xprompt | +25.00 [+25.00, +25.00] | 6/8 against 4/8 | 2, 0 of 2 | for |
+| b | long xprompt minus short xprompt | +12.50 [-146.33, +171.33] | 4/8 against 3/8 | 1, 0 of 2 | neither |
+""",
+  )
+
+
+def test_what_was_not_run_is_said(tmp_path):
+  said, text = experiments.section(CLAIM, tmp_path)
+  assert said == "not run"
+  assert text.endswith("`lengths` lacks what it needs.\n")
+  # A run that failed in one of the two.
+  _write(tmp_path / "lengths", a__long={"xprompt": (3, 3)})
+  assert experiments.section(CLAIM, tmp_path)[0] == "not run"
+
+
+def test_examples_count_where_it_is_known_which_were_right(tmp_path):
+  _write(
+      tmp_path,
+      is_sweep=False,
+      a={"prompt_tuning": (2, 2), "xprompt": (3, 3)},
+  )
+  report_files.write_arrays(
+      tmp_path / "a/evaluate/correct.safetensors",
+      **{
+          "xprompt/test": _right([1, 1, 1, 0], [1, 1, 1, 0]),
+          "prompt_tuning/test": _right([1, 1, 0, 0], [1, 1, 0, 0]),
+      },
+  )
+  split, found = experiments.compare(
+      experiments.runs_of(tmp_path),
+      "a",
+      Side("xprompt"),
+      Side("prompt_tuning"),
+      None,
+  )
+  assert (split, found.mean) == ("test", 25.0)
+  # One of four examples made the whole difference.
+  assert found.interval == (0.0, 75.0)
+  assert experiments.speaks(found, None) == 0
+
+
+def _right(*rows):
+  import numpy as np
+
+  return np.array(rows, np.uint8)
+
+
+def test_the_page_names_model_tasks_and_what_random_tickets_gain(tmp_path):
+  _write(
+      tmp_path / "random_tickets",
+      is_sweep=False,
+      a={"prompt_tuning": (1, 1), "xprompt": (3, 3), "xprompt_random": (2, 2)},
+  )
+  text = experiments.page(tmp_path)
+  parameters = f"{report_files.MODEL_PARAMETERS:,}"
+  assert f"a frozen T5 of {parameters} parameters and the tasks a, 2 seeds" in (
+      text
+  )
+  assert "| `random_tickets` | 1 | 18 | 4 |" in text
+  assert "| Reversed XPrompt is the worst | not run |" in text
+  assert (
+      "| a | test | xprompt minus xprompt_random | +25.00 [+25.00, +25.00] |"
+      " 6/8 against 4/8 | 2, 0 of 2 |"
+  ) in text
+  assert "| a | the split that selects | xprompt_random minus" in text
+  # No held-out half was written.
+  assert "| a | the held-out half |" not in text
