@@ -52,8 +52,8 @@ def _ticket(run: str = "") -> Side:
   return Side("xprompt", run)
 
 
-_WINNING = _against(_ticket("xprompt"), Side("prompt_tuning", "xprompt"))
 _TUNED = Side("prompt_tuning")
+_WINNING = _against(_ticket(), _TUNED)
 
 CLAIMS = (
     Claim(

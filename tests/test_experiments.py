@@ -14,15 +14,13 @@ GIN = pathlib.Path(xprompt_jax.__file__).parent / "gin"
 FILES = sorted(path.stem for path in (GIN / "experiments").glob("*.gin"))
 LARGE = "experiments/settings/t5_1_1_large.gin"
 RUNS = {
-    "table1_methods": [
-        "xprompt",
+    "table1_baselines": [
         "fine_tuning",
         "prefix_tuning",
         "p_tuning",
         "p_tuning_v2",
     ],
-    "table1_paper": [
-        "xprompt",
+    "table1_baselines_paper": [
         "fine_tuning",
         "prefix_tuning",
         "p_tuning",
@@ -85,8 +83,9 @@ def test_every_experiment_on_the_bundled_model(name):
   for config in found.values():
     assert config.checkpoint == "bundled"
     assert config.seeds == tuple(range(10))
-    assert config.train.num_steps == 24
-    protocol = "paper" if name == "table1_paper" else "heldout"
+    baselines = name.startswith("table1_baselines")
+    assert config.train.num_steps == (48 if baselines else 24)
+    protocol = "paper" if name.endswith("_paper") else "heldout"
     assert config.task.protocol == protocol
 
 
