@@ -14,13 +14,13 @@ FLAGS = [
     (
         [],
         "found no command, expected one of train, eval, infer, score, export,"
-        " import, similarity, cache; see `t5x --help`",
+        " import, similarity, report, cache; see `t5x --help`",
     ),
     (
         ["trian"],
         "argument COMMAND: invalid choice: 'trian' (choose from 'train',"
-        " 'eval', 'infer', 'score', 'export', 'import', 'similarity', 'cache');"
-        " see `t5x --help`",
+        " 'eval', 'infer', 'score', 'export', 'import', 'similarity', 'report',"
+        " 'cache'); see `t5x --help`",
     ),
     (
         ["train"],
