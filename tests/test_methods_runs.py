@@ -1,0 +1,186 @@
+"""Whole runs of baselines from the command line, on the smallest model."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests import command_line
+from tests.tiny_experiment import files_of
+from xprompt_jax import artifacts, main
+from xprompt_jax.baselines import ADAPTER
+from xprompt_jax.experiment_config import result_fields
+
+NAMES = ("fine_tuning", "prefix_tuning", "p_tuning", "p_tuning_v2")
+# H 32, heads 2 x 8, one layer each side, P 4, K 8: see command_line.TINY.
+SIZES = {
+    # Embedding and output 2 x 288 x 32; attention 3 x 4 x 32 x 16; MLP 2 x 3 x
+    # 32 x 48; seven norms of 32; two position biases of 2 x 32.
+    "fine_tuning": (34_144, None, None),
+    # 3 (4 x 32 + 33 x 512) + 513 x 2 x 16 x 3; folded 2 x 4 x 16 x 3.
+    "prefix_tuning": (100_320, 384, None),
+    # 4 x 32 + 16 x 16 x (32 + 16 + 2) + 2 x 32 x 33; folded 4 x 32.
+    "p_tuning": (15_040, 128, 4),
+    "p_tuning_v2": (384, None, None),
+}
+
+
+def arguments_of(name, workdir):
+  return (
+      *command_line.TINY[:1],
+      f"--gin_file=methods/{name}.gin",
+      *command_line.TINY[1:],
+      f"--workdir={workdir}",
+  )
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+  """WORKDIR of each baseline, made on first use; not to be written in."""
+  made = {}
+
+  def run(name):
+    if name not in made:
+      workdir = tmp_path_factory.mktemp(name) / "run"
+      assert command_line.run("train", *arguments_of(name, workdir)) == 0
+      made[name] = workdir
+    return made[name]
+
+  return run
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_baseline_runs_from_tuning_to_its_summary(runs, name, capsys):
+  workdir = runs(name)
+  summary = artifacts.read_json(workdir / artifacts.RESULT)
+  assert [method["method"] for method in summary["methods"]] == [
+      "no_prompt",
+      name,
+  ]
+  assert summary["tickets_tried"] == 0
+  trained, needed, kept = SIZES[name]
+  rows = summary["methods"][1]["rows"]
+  assert [row["seed"] for row in rows] == [0, 5]
+  for row in rows:
+    assert row["tunable_parameters"] == trained
+    assert row.get("inference_parameters") == needed
+    assert row["kept_tokens"] == kept
+    assert row["kept_pieces"] == (None if kept is None else 8 * kept)
+    assert {"validation", "test", "ways"} <= row.keys()
+  folder = {path.name for path in (workdir / artifacts.TUNE).iterdir()}
+  file = artifacts.PROMPT if name == "p_tuning" else ADAPTER
+  assert folder == {file, artifacts.METRICS, artifacts.RESULT, "state"}
+  arrays = artifacts.load_arrays(workdir / artifacts.TUNE / file)
+  stored = {k: v for k, v in arrays.items() if "mask" not in k and k != "start"}
+  assert sum(v[0].size for v in stored.values()) == (needed or trained)
+  assert all((v[0] != v[1]).any() for k, v in stored.items()) or (
+      name == "fine_tuning"
+  )
+  # The same command again.
+  before = files_of(workdir)
+  assert command_line.run("train", *arguments_of(name, workdir)) == 0
+  assert files_of(workdir) == before
+  assert "test" in capsys.readouterr().out
+
+
+def test_a_folded_prompt_is_an_ordinary_one(runs, capsys, tmp_path):
+  workdir = runs("p_tuning")
+  arrays = artifacts.load_arrays(workdir / "tune" / artifacts.PROMPT)
+  assert arrays["prompt"].shape == (2, 4, 32)
+  assert (arrays["start"] != arrays["prompt"]).any()
+  capsys.readouterr()
+  where = (*command_line.TINY, f"--workdir={workdir}")
+  assert command_line.run("eval", *where, "--split=validation") == 0
+  printed = capsys.readouterr().out
+  summary = artifacts.read_json(workdir / artifacts.RESULT)
+  for row in summary["methods"][1]["rows"]:
+    assert json.dumps(row["validation"]["accuracy"])[:4] in printed
+  out = tmp_path / "prompt"
+  assert (
+      command_line.run(
+          "export", *where, "--row=1", "--format=safetensors", f"--output={out}"
+      )
+      == 0
+  )
+  (exported,) = out.rglob("*.safetensors")
+  found = artifacts.load_arrays(exported)["prompt"]
+  np.testing.assert_array_equal(found.reshape(4, 32), arrays["prompt"][1])
+
+
+def test_a_prefix_is_no_prompt_file(runs, capsys):
+  workdir = runs("p_tuning_v2")
+  capsys.readouterr()
+  message = command_line.refused(
+      capsys, "eval", *command_line.TINY, f"--workdir={workdir}"
+  )
+  assert "holds no trained prompt" in message
+
+
+def test_another_method_in_the_same_workdir_is_refused(runs, capsys):
+  workdir = runs("p_tuning_v2")
+  capsys.readouterr()
+  message = command_line.refused(
+      capsys, "train", *arguments_of("prefix_tuning", workdir)
+  )
+  assert "belongs to another config" in message
+
+
+def test_a_method_that_is_not_known_is_refused(capsys, tmp_path):
+  message = command_line.refused(
+      capsys,
+      "train",
+      *command_line.TINY,
+      "--gin.METHOD='lora'",
+      f"--workdir={tmp_path}",
+  )
+  assert message.startswith("METHOD: found 'lora', expected one of")
+
+
+def config_of(*files):
+  return main.parse_gin(["xprompt_wsc.gin", *files], [])
+
+
+def test_method_files_hold_their_papers_settings():
+  plain = config_of()
+  assert config_of("methods/prompt_tuning.gin") == plain
+  found = {name: config_of(f"methods/{name}.gin") for name in NAMES}
+  optimizers = {
+      name: (o.name, o.learning_rate, o.schedule, o.weight_decay_rate)
+      for name, o in ((n, c.optimizer) for n, c in found.items())
+  }
+  assert optimizers == {
+      "fine_tuning": ("adafactor", 1e-3, "constant", 0.0),
+      "prefix_tuning": ("adamw", 5e-5, "linear", 0.0),
+      "p_tuning": ("adamw", 1e-4, "linear", 0.0),
+      "p_tuning_v2": ("adamw", 7e-3, "linear", 0.01),
+  }
+  tuned = found["fine_tuning"]
+  assert tuned.optimizer.factored and tuned.optimizer.parameter_scale
+  assert tuned.model.dropout_rate == 0.1
+  lengths = {name: c.prompt.length for name, c in found.items()}
+  assert lengths == {
+      "fine_tuning": 20,
+      "prefix_tuning": 10,
+      "p_tuning": 20,
+      "p_tuning_v2": 8,
+  }
+  # The same data, batches and epochs.
+  assert all(
+      c.train == plain.train and c.task == plain.task for c in found.values()
+  )
+
+
+def test_runs_made_before_there_were_methods_go_on():
+  fields = result_fields(config_of())
+  assert "method" not in fields
+  assert fields["optimizer"] == {
+      "learning_rate": 0.3,
+      "decay_rate": 0.8,
+      "clipping_threshold": 1.0,
+      "weight_decay_rate": 1e-05,
+  }
+  assert result_fields(config_of("methods/p_tuning.gin"))["method"] == {
+      "name": "p_tuning",
+      "mid_dim": 512,
+      "prompt_encoder": "lstm",
+  }
