@@ -81,7 +81,7 @@ def test_what_each_method_gains_on_prompt_tuning(tmp_path):
   )
   scores = _sections(run)["scores"]
   # Student's quantile of 2 degrees of freedom is 4.303: 25 * 4.303 / 3**0.5.
-  assert _table(scores, 1)[1:] == [
+  assert [row[:5] for row in _table(scores, 1)[1:]] == [
       ["prompt tuning", "25.00 (3/12)", "-", "-", "-"],
       [
           "token pruning",
@@ -170,7 +170,37 @@ def test_both_protocols_side_by_side(tmp_path):
       "Scores: rte on test (4 examples), rte on held-out half of validation (2"
       " examples); paper protocol: checkpoints and tickets were selected on"
       " validation; held-out protocol: checkpoints and tickets were selected on"
-      " one half of validation, which is not reported; 2 seeds."
+      " one half of validation and judged on what they had not seen; 2 seeds."
+  )
+
+
+def test_every_split_stands_beside_the_one_that_is_reported(tmp_path):
+  row = report_files.row(0, 3, splits=("validation", "heldout", "test"))
+  row["heldout"] = {"accuracy": 50.0, "score": 50.0}
+  del row["metric_sizes"]["validation"]
+  run = report_files.write_run(
+      tmp_path / "rte",
+      methods={"xprompt": [row]},
+      num_examples={"train": 8, "validation": 4, "heldout": 4, "test": 4},
+  )
+  summary = json.loads((run / "result.json").read_text())
+  summary["config"]["task"]["protocol"] = "heldout"
+  report_files.write_json(run / "result.json", summary)
+  scores = _sections(run)["scores"]
+  assert _table(scores, 1) == [
+      [
+          "method",
+          "accuracy",
+          "minus prompt tuning",
+          "95 % interval",
+          "verdict",
+          "score on held-out half of validation",
+          "score on the half that selected",
+      ],
+      ["XPrompt", "75.00 (3/4)", "-", "-", "-", "50.00 (2/4)", "75.00"],
+  ]
+  assert scores.text[0].endswith(
+      "1 seed. Scores on the held-out half stand beside those on test."
   )
 
 
@@ -190,7 +220,7 @@ def test_baselines_of_other_runs_stand_in_the_same_table(tmp_path):
       ["XPrompt", "75.00 (6/8)"],
   ]
   # Paired with prompt tuning of the other run.
-  assert _table(found["scores"], 1)[1][2:] == [
+  assert _table(found["scores"], 1)[1][2:5] == [
       "+50.00",
       "[+50.00, +50.00]",
       "better",

@@ -250,10 +250,24 @@ class Part:
         if seed is not None
     ]
 
-  def values(self, method: str, metric: str) -> list[float | None]:
-    """One metric of each row on the reported split; None where it is lacking."""
+  @property
+  def other_splits(self) -> list[str]:
+    """Splits that rows have besides: the held-out half, and what selects."""
+    first = next(iter(self.methods.values()))[0]
+    return [s for s in reversed(SPLITS) if s in first and s != self.split]
+
+  def values(
+      self, method: str, metric: str, split: str | None = None
+  ) -> list[float | None]:
+    """One metric of each row; None where it is lacking.
+
+    Args:
+      method: by name.
+      metric: by name.
+      split: None takes the one that is reported.
+    """
     rows = self.methods.get(method, ())
-    return [row.get(self.split, {}).get(metric) for row in rows]
+    return [row.get(split or self.split, {}).get(metric) for row in rows]
 
 
 def parts(run: Run) -> list[Part]:

@@ -35,7 +35,9 @@ def methods_of(parts: Sequence[Part]) -> list[str]:
   return names.in_order([name for part in parts for name in part.methods])
 
 
-def shares(part: Part, method: str, metric: str) -> str | None:
+def shares(
+    part: Part, method: str, metric: str, split: str | None = None
+) -> str | None:
   """k/N over all seeds of a metric that is a share of examples."""
   # The score of a task with one metric is that metric.
   if metric == "score" and len(part.metrics) == 1:
@@ -44,14 +46,17 @@ def shares(part: Part, method: str, metric: str) -> str | None:
   if not rows:
     return None
   return cells.shares(
-      part.values(method, metric), cells.sizes_of(rows, part.split, metric)
+      part.values(method, metric, split),
+      cells.sizes_of(rows, split or part.split, metric),
   )
 
 
-def score_cell(part: Part, method: str, metric: str = "score") -> str:
+def score_cell(
+    part: Part, method: str, metric: str = "score", split: str | None = None
+) -> str:
   """Such as "71.15 ± 0.96 (222/312)"; a dash where there is none."""
-  found = shares(part, method, metric)
-  text = cells.cell(part.values(method, metric), 2)
+  found = shares(part, method, metric, split)
+  text = cells.cell(part.values(method, metric, split), 2)
   return f"{text} ({found})" if found else text
 
 
@@ -164,6 +169,15 @@ def difference_cells(part: Part, first: str, second: str) -> list[str]:
   ]
 
 
+def _other_title(part: Part, split: str) -> str:
+  """The title of a split that stands beside the reported one."""
+  if split != "validation":
+    return f"score on {names.SPLITS[split]}"
+  if part.run.protocol == "heldout":
+    return "score on the half that selected"
+  return "score on validation, which selected"
+
+
 def details(name: str, part: Part, title: str) -> Table:
   """One task: each metric of each method, and what it gains on prompt tuning."""
   several = len(part.metrics) > 1
@@ -175,8 +189,10 @@ def details(name: str, part: Part, title: str) -> Table:
     shown = ("score", *part.metrics) if several else part.metrics
     row += [score_cell(part, method, metric) for metric in shown]
     row += difference_cells(part, method, TUNING)
+    row += [score_cell(part, method, split=s) for s in part.other_splits]
     rows.append(row)
   columns += ["minus prompt tuning", "95 % interval", "verdict"]
+  columns += [_other_title(part, split) for split in part.other_splits]
   split = names.SPLITS[part.split]
   count = part.num_examples.get(part.split)
   examples = f" ({count:,} examples)" if count else ""

@@ -9,8 +9,8 @@ from xprompt_jax.html_report.reading import Part
 _SELECTED = {
     "paper": "checkpoints and tickets were selected on validation",
     "heldout": (
-        "checkpoints and tickets were selected on one half of validation, which"
-        " is not reported"
+        "checkpoints and tickets were selected on one half of validation and"
+        " judged on what they had not seen"
     ),
 }
 SHARES = (
@@ -42,7 +42,10 @@ def shown(what: str, parts: Sequence[Part]) -> str:
       + _SELECTED.get(p, f"selected by the protocol {p}")
       for p in protocols
   )
-  return f"{what}: {', '.join(places)}; {chosen}; {seeds(parts)}."
+  more = ""
+  if any("heldout" in part.other_splits for part in parts):
+    more = " Scores on the held-out half stand beside those on test."
+  return f"{what}: {', '.join(places)}; {chosen}; {seeds(parts)}.{more}"
 
 
 def _where(part: Part) -> str:
