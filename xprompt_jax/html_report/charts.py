@@ -229,7 +229,7 @@ def kept_share(
   def fill(figure: Figure) -> None:
     axes = figure.subplots()
     colours = itertools.cycle(
-        ("black", "#0072B2", "#009E73", "#CC79A7", "#E69F00")
+        ("black", "#0072B2", "#00755A", "#A3447C", "#7A5C00")
     )
     for (kind, found), colour in zip(kinds.items(), colours, strict=False):
       if not found:
@@ -314,8 +314,8 @@ def masking(
           label=title,
           markersize=5,
       )
-      low = np.asarray(means) - spreads
-      high = np.asarray(means) + spreads
+      low = np.maximum(np.asarray(means) - spreads, 0.0)
+      high = np.minimum(np.asarray(means) + spreads, 100.0)
       axes.fill_between(xs, low, high, color=colour, alpha=0.15, linewidth=0)
     axes.set_xlabel("tokens masked, nothing retrained")
     axes.set_ylabel(f"score on {names.SPLITS[split]}, %")

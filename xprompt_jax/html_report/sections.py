@@ -23,6 +23,9 @@ def _scores(
   if not parts:
     return []
   titles = score_tables.part_titles(parts)
+  beside = ""
+  if any("heldout" in part.other_splits for part in parts):
+    beside = " Scores on the held-out half stand beside those on test."
   items = [
       score_tables.overview(
           anchor, parts, "Scores in percent by method and task"
@@ -36,7 +39,7 @@ def _scores(
       Section(
           anchor=anchor,
           title=title,
-          text=[sentences.shown(what, parts), sentences.SHARES],
+          text=[sentences.shown(what, parts) + beside, sentences.SHARES],
           verdicts=[s for part in parts for s in sentences.verdicts(part)],
           items=items,
       )

@@ -42,10 +42,7 @@ def shown(what: str, parts: Sequence[Part]) -> str:
       + _SELECTED.get(p, f"selected by the protocol {p}")
       for p in protocols
   )
-  more = ""
-  if any("heldout" in part.other_splits for part in parts):
-    more = " Scores on the held-out half stand beside those on test."
-  return f"{what}: {', '.join(places)}; {chosen}; {seeds(parts)}.{more}"
+  return f"{what}: {', '.join(places)}; {chosen}; {seeds(parts)}."
 
 
 def _where(part: Part) -> str:
