@@ -264,7 +264,9 @@ A task speaks for a claim if the 95 % interval of every difference leaves out 0 
 the claimed direction, against it if that of one does in the other. The interval
 is the wider of two paired bootstraps: over seeds, and over examples and seeds. A
 claim holds if most tasks speak for it and none against it; it does not hold if
-most speak against it and none for it; else it is not clear.
+most speak against it and none for it; else it is not clear. Where a margin is
+given, the interval has to end below it to speak for, and to begin above it to
+speak against.
 """
 
 
