@@ -318,7 +318,7 @@ def test_lstm_is_a_loop_over_positions_in_both_directions():
 def test_the_prompt_encoder_is_torchs(torch):
   method = PTuning(length=5, encoder="lstm")
   leaves = method.initial(jax.random.key(2), examples.TINY, None)
-  width, units = 12, 6
+  width = units = 12
   theirs = torch.nn.LSTM(
       width, units, num_layers=2, bidirectional=True, batch_first=True
   )

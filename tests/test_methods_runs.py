@@ -19,8 +19,9 @@ SIZES = {
     "fine_tuning": (34_144, None, None),
     # 3 (4 x 32 + 33 x 512) + 513 x 2 x 16 x 3; folded 2 x 4 x 16 x 3.
     "prefix_tuning": (100_320, 384, None),
-    # 4 x 32 + 16 x 16 x (32 + 16 + 2) + 2 x 32 x 33; folded 4 x 32.
-    "p_tuning": (15_040, 128, 4),
+    # 4 x 32 + 8 x 32 x (32 + 32 + 2) + 8 x 32 x (64 + 32 + 2) + 32 x (65 + 33);
+    # folded 4 x 32.
+    "p_tuning": (45_248, 128, 4),
     "p_tuning_v2": (384, None, None),
 }
 
@@ -152,7 +153,7 @@ def test_method_files_hold_their_papers_settings():
       "fine_tuning": ("adafactor", 1e-3, "constant", 0.0),
       "prefix_tuning": ("adamw", 5e-5, "linear", 0.0),
       "p_tuning": ("adamw", 1e-4, "linear", 0.0),
-      "p_tuning_v2": ("adamw", 7e-3, "linear", 0.01),
+      "p_tuning_v2": ("adamw", 7e-3, "linear", 0.0),
   }
   tuned = found["fine_tuning"]
   assert tuned.optimizer.factored and tuned.optimizer.parameter_scale

@@ -2,8 +2,8 @@
 
 A bidirectional LSTM of two layers and an MLP of two, or the MLP alone, run over
 P embeddings. What comes out is an ordinary prompt [P, H], so the encoder is
-folded away after training. The layers are those of their
-`p_tuning/prompt_encoder.py`: H / 2 units in each direction.
+folded away after training. The layers are those of the authors' SuperGLUE
+program (`PT-Fewshot/pet/wrapper.py`): H units in each direction.
 """
 
 from collections.abc import Mapping
@@ -87,7 +87,7 @@ class PTuning(EqualRows):
   def initial(self, key: Array, config: T5Config, frozen_params: Any) -> Any:
     """Embeddings [P, H] and the encoder's layers."""
     del frozen_params
-    width, units = config.emb_dim, _units(config)
+    width = config.emb_dim
     keys = jax.random.split(key, 4)
     found: dict[str, Any] = {
         "embedding": initialisers.embedding(keys[0], self.length, width)
@@ -98,10 +98,10 @@ class PTuning(EqualRows):
       for i, layer in enumerate(_LAYERS):
         pair = jax.random.split(jax.random.fold_in(keys[1], i))
         layers[layer] = {
-            direction: _start_lstm(k, inputs, units)
+            direction: _start_lstm(k, inputs, width)
             for k, direction in zip(pair, _DIRECTIONS, strict=True)
         }
-        inputs = 2 * units
+        inputs = 2 * width
       found["lstm"] = layers
     found["mlp"] = {
         "hidden": initialisers.dense(keys[2], inputs, width),
@@ -118,7 +118,7 @@ class PTuning(EqualRows):
             lstm(trained["lstm"][layer][name], x, name == "backward")
             for name in _DIRECTIONS
         ]
-        x = jnp.concatenate(both, axis=-1)  # [P, 2 U]
+        x = jnp.concatenate(both, axis=-1)  # [P, 2 H]
     mlp = trained["mlp"]
     x = jax.nn.relu(initialisers.apply_dense(mlp["hidden"], x))
     return initialisers.apply_dense(mlp["out"], x)
@@ -139,20 +139,15 @@ class PTuning(EqualRows):
     )
 
   def trained_parameters(self, config: T5Config) -> int:
-    """P x H embeddings, the LSTM's 4 U (I + U + 2) a direction, the MLP."""
-    width, units = config.emb_dim, _units(config)
+    """P x H embeddings, the LSTM's 4 H (I + H + 2) a direction, the MLP."""
+    width = config.emb_dim
     total, inputs = self.length * width, width
     if self.encoder == "lstm":
       for _ in _LAYERS:
-        total += 2 * 4 * units * (inputs + units + 2)
-        inputs = 2 * units
+        total += 2 * 4 * width * (inputs + width + 2)
+        inputs = 2 * width
     return total + (inputs + 1) * width + (width + 1) * width
 
   def inference_parameters(self, config: T5Config) -> int:
     """P x H: the prompt."""
     return self.length * config.emb_dim
-
-
-def _units(config: T5Config) -> int:
-  """U, units of one direction."""
-  return max(config.emb_dim // 2, 1)

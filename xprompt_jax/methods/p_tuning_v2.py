@@ -2,7 +2,10 @@
 
 Every attention has keys and values of its own in front, as in prefix tuning,
 and nothing makes them: their section 3.3 finds no gain in an MLP for most
-understanding tasks. They start as `torch.nn.Embedding` does.
+understanding tasks. They start at a standard deviation of 0.02: so does the
+authors' embedding, which their checkpoints lack and `from_pretrained` therefore
+starts by `_init_weights`. Keys of 1 would draw the attention of T5, which does
+not divide its logits by sqrt(head_dim), away from the input.
 """
 
 from collections.abc import Mapping
@@ -17,6 +20,8 @@ from xprompt_jax.methods import parameter_counts, prefixes
 from xprompt_jax.methods.protocol import Adapted, EqualRows, no_prompt
 from xprompt_jax.model import PromptedT5
 from xprompt_jax.t5.config import T5Config
+
+INITIAL_STD = 0.02
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,7 +40,8 @@ class PTuningV2(EqualRows):
     del frozen_params
     width = parameter_counts.attention_width(config)
     return {
-        part: jax.random.normal(
+        part: INITIAL_STD
+        * jax.random.normal(
             jax.random.fold_in(key, i),
             (prefixes.num_layers(config, part), 2, self.length, width),
             jnp.float32,
