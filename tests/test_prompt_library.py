@@ -11,6 +11,7 @@ import pytest
 from tests import examples
 from tests.mixed_library import ANSWERS, PROMPTS, TEXTS, alone, library
 from xprompt_jax import evaluation, prompt_library
+from xprompt_jax import masks as masks_lib
 from xprompt_jax.prompts import masked_prompts
 from xprompt_jax.types import PromptMasks
 

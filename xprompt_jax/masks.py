@@ -86,6 +86,33 @@ def take_rows(masks: PromptMasks, rows: AnyArray) -> PromptMasks:
   return jax.tree.map(lambda mask: mask[rows], masks)
 
 
+def without_absent(
+    prompt: Float[AnyArray, "*R P H"], masks: PromptMasks
+) -> tuple[Float[AnyArray, "*R Q H"], PromptMasks]:
+  """Leaves out the positions in front that none of the prompts has.
+
+  Exact: absent positions are hidden, and T5's positions are relative.
+
+  Args:
+    prompt: [..., P, H].
+    masks: [..., P] and [..., P, K].
+
+  Returns:
+    Both with Q in place of P, the longest prompt; `present` only if another is
+    shorter than that.
+  """
+  if masks.present is None:
+    return prompt, masks
+  present = np.asarray(masks.present)
+  first = int(present.reshape(-1, present.shape[-1]).any(axis=0).argmax())
+  present = present[..., first:]
+  return prompt[..., first:, :], PromptMasks(
+      token_mask=masks.token_mask[..., first:],
+      piece_mask=masks.piece_mask[..., first:, :],
+      present=None if present.all() else present,
+  )
+
+
 def concatenate(tables: Sequence[PromptMasks]) -> PromptMasks:
   """The masks of several tables of the same P and K, one after another."""
   some = any(masks.present is not None for masks in tables)

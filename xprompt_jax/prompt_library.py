@@ -104,6 +104,8 @@ def take_prompt(
 ) -> tuple[np.ndarray, PromptMasks]:
   """One prompt of a file: [P, H], with masks [P] and [P, K].
 
+  P is its own, where it is shorter than others of the file.
+
   Args:
     prompt: [R, P, H].
     masks: [R, P] and [R, P, K].
@@ -115,7 +117,8 @@ def take_prompt(
     UserError: a row that the file does not have.
   """
   stored_prompts.check_row(row, path, len(prompt), flag)
-  return prompt[row], masks_lib.take_rows(masks, np.array(row))
+  taken = masks_lib.take_rows(masks, np.array(row))
+  return masks_lib.without_absent(prompt[row], taken)
 
 
 def join_prompts(

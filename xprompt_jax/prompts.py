@@ -264,6 +264,16 @@ def _from_file(
   prompt, masks = prompt_formats.read_table(
       path, embed_dim=embed_dim, num_pieces=config.num_pieces
   )
+  if row is not None:
+    places.check_row(row, path, len(prompt), f"{_PLACE}{place}")
+    taken = masks_lib.take_rows(masks, np.array([row]))
+    prompt, masks = masks_lib.without_absent(prompt[[row]], taken)
+  require(
+      masks.present is None,
+      path,
+      "prompts of several lengths",
+      f"one of them, {path}#ROW",
+  )
   require(
       prompt.shape[1] == config.length,
       f"{path}: prompt",
@@ -273,8 +283,7 @@ def _from_file(
   masked = np.asarray(masks_lib.apply_masks(prompt, masks))
   if row is None:
     return masked[_source_rows(path, len(prompt), seeds)]
-  places.check_row(row, path, len(prompt), f"{_PLACE}{place}")
-  return np.stack([masked[row]] * len(seeds))
+  return np.repeat(masked, len(seeds), axis=0)
 
 
 def _split_place(place: str) -> tuple[str, int | None]:
