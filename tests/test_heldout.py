@@ -1,6 +1,8 @@
 """PROTOCOL = "heldout": what selects is not what is reported."""
 
+import collections
 import dataclasses
+import json
 import pathlib
 
 import pytest
@@ -105,13 +107,88 @@ def test_what_ties_examples(shared):
   assert sorted(halves.groups(made)) == [[0, 2], [1]]
 
 
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        # BoolQ, with T5's prefix; RTE and CB.
+        (
+            (
+                "boolq passage: Oil - oil. question: is it",
+                "boolq passage: Oil. question: is it",
+                "boolq passage: Oil - oil. question: was it",
+            ),
+            [[0, 2], [1]],
+        ),
+        (
+            (
+                "hypothesis: It rains. premise: It pours.",
+                "hypothesis: It pours. premise: It pours.",
+                "hypothesis: It pours. premise: It rains.",
+            ),
+            [[0, 1], [2]],
+        ),
+        # WSC; the third marks the same pronoun as T5 parts a word.
+        (
+            (
+                'He said to *him* ,"go with him."',
+                "He said nothing to *him* .",
+                'He said to him,"go with *him*."',
+            ),
+            [[0, 2], [1]],
+        ),
+    ],
+)
+def test_what_shares_a_text_stays_together(texts, expected):
+  made = [
+      {**_example(str(i)), "inputs_pretokenized": text}
+      for i, text in enumerate(texts)
+  ]
+  assert sorted(halves.groups(made)) == expected
+
+
+@pytest.mark.parametrize(
+    ("task", "field", "shared", "total", "most"),
+    [
+        ("boolq", "passage", 576, 3270, 9),
+        ("rte", "premise", 6, 277, 2),
+        ("wsc", "text", 94, 104, 8),
+    ],
+)
+def test_no_official_text_is_cut(
+    tmp_path, monkeypatch, task, field, shared, total, most
+):
+  """Examples that share one, as counted in the official file itself."""
+  folder = {"boolq": "BoolQ", "rte": "RTE", "wsc": "WSC"}[task]
+  source = shared_data.path("super_glue")
+  monkeypatch.setenv("SUPER_GLUE_DIR", str(source))
+  lines = (source / folder / "val.jsonl").read_text().splitlines()
+  texts = {row["idx"]: row[field] for row in map(json.loads, lines)}
+  counts = collections.Counter(texts.values())
+  assert sum(n for n in counts.values() if n > 1) == shared
+  config = _config(
+      name=task,
+      module="xprompt_jax.tasks.super_glue",
+      protocol="heldout",
+      inputs_length=8,
+  )
+  roles = ("validation", "heldout")
+  _, splits = task_data.load_splits(config, tmp_path, 384, roles)
+  made = [splits[role].examples for role in roles]
+  first, second = (
+      {texts[example["fields"]["idx"]] for example in half} for half in made
+  )
+  assert not first & second
+  assert len(made[0]) + len(made[1]) == total
+  assert abs(len(made[0]) - len(made[1])) <= most
+
+
 def test_one_group_cannot_be_divided():
   made = [_example("a", idx__passage=1), _example("b", idx__passage=1)]
   with pytest.raises(UserError) as refused:
     halves.divide(_split(made))
   assert str(refused.value) == (
       "PROTOCOL = 'heldout': task tiny, split train: found 1 group of examples"
-      " that share a question or paragraph, expected two or more to divide"
+      " that share a question or passage, expected two or more to divide"
   )
 
 
@@ -133,25 +210,33 @@ def _config(**changes):
 
 def test_splits_by_role(monkeypatch):
   """`t5x eval` asks for validation alone, and gets all of it."""
-  made = _split([_example(str(i)) for i in range(10)])
+  made = {
+      split: _split([_example(f"{split}{i}") for i in range(10)])
+      for split in ("train", "validation")
+  }
   monkeypatch.setattr(
-      task_data.token_cache, "ensure_token_cache", lambda **_: made
+      task_data.token_cache,
+      "ensure_token_cache",
+      lambda split, **_: made[split],
   )
   monkeypatch.setattr(task_data.mixtures, "ensure_mixture", lambda **_: None)
 
-  def sizes(protocol, *roles):
+  def ids(protocol, *roles):
     config = _config(protocol=protocol)
     _, splits = task_data.load_splits(config, pathlib.Path(), 384, roles)
-    return {role: len(split) for role, split in splits.items()}
+    return {role: _ids(split) for role, split in splits.items()}
 
+  whole = {split: _ids(part) for split, part in made.items()}
+  # sha256 of validation3, 4, 7, 0, 9, 2, 5, 8, 6, 1 ascends.
+  selects, reports = [3, 5, 6, 7, 9], [0, 1, 2, 4, 8]
   every = ("train", "validation", "test", "heldout")
-  assert sizes("heldout", *every) == {
-      "train": 10,
-      "validation": 5,
-      "heldout": 5,
+  assert ids("heldout", *every) == {
+      "train": whole["train"],
+      "validation": [f"validation{i}" for i in selects],
+      "heldout": [f"validation{i}" for i in reports],
   }
-  assert sizes("paper", *every) == {"train": 10, "validation": 10}
-  assert sizes("heldout", "validation") == {"validation": 10}
+  assert ids("paper", *every) == whole
+  assert ids("heldout", "validation") == {"validation": whole["validation"]}
 
 
 def test_an_unknown_protocol_is_refused():

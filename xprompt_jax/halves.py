@@ -1,12 +1,13 @@
 """The `heldout` protocol: one half of validation selects, the other reports.
 
 A checkpoint and a ticket that were chosen on validation look better there than
-they are. The division is a pure function of the examples' ids, so it is the
-same on every machine and for every seed.
+they are. The division is a pure function of the examples' ids and of the texts
+that they share, so it is the same on every machine and for every seed.
 """
 
 from collections.abc import Mapping, Sequence
 import hashlib
+import re
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,13 @@ from xprompt_jax.types import UserError
 # What examples share that belong together, the widest first: a paragraph has
 # questions, a question has answers.
 _TOGETHER = ("idx/paragraph", "idx/passage", "idx/question", "idx/query")
+# BoolQ, RTE, CB and WSC number no passages: the text of the input itself tells
+# them apart.
+_LONG_TEXT = re.compile(
+    r"(?:^|\s)(passage|premise|paragraph): (.*?)(?=\squestion: |$)", re.DOTALL
+)
+# WSC marks the pronoun, which differs among examples of one text.
+_NOT_COUNTED = re.compile(r"[\s*]")
 
 
 def _digest(example: Mapping[str, Any]) -> str:
@@ -32,6 +40,11 @@ def _shared(example: Mapping[str, Any]) -> list[tuple[str, str]]:
   name = next((name for name in _TOGETHER if name in fields), None)
   if name is not None:
     found.append((name, str(fields[name])))
+  if "inputs_pretokenized" in example:
+    text = example["inputs_pretokenized"]
+    long_text = _LONG_TEXT.search(text)
+    shared = long_text.group(2) if long_text else text
+    found.append(("text", _NOT_COUNTED.sub("", shared)))
   if isinstance(target, Mapping) and "group" in target:
     found.append(("group", str(target["group"])))
   return found
@@ -39,6 +52,9 @@ def _shared(example: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def groups(examples: Sequence[Mapping[str, Any]]) -> list[list[int]]:
   """Places of the examples that must stay together, in a fixed order.
+
+  Those are the answers to a question, and what is asked of one passage, premise
+  or paragraph; where the input names none, of one input (WSC's text).
 
   Args:
     examples: as `CachedSplit.examples`.
@@ -91,7 +107,7 @@ def divide(split: CachedSplit) -> tuple[CachedSplit, CachedSplit]:
   if len(found) < 2:
     raise UserError(
         f"PROTOCOL = 'heldout': task {split.task}, split {split.split}: found"
-        f" {len(found)} group of examples that share a question or paragraph,"
+        f" {len(found)} group of examples that share a question or passage,"
         " expected two or more to divide"
     )
   halves: tuple[list[int], list[int]] = ([], [])
