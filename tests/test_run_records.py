@@ -82,8 +82,19 @@ def test_tickets_of_equal_ratios_are_told_apart():
   ]
   for name, kind in (*kinds.items(), ("xprompt", {})):
     row = {**ticket, **kind}
-    found = run_records._with_test(row, {"methods": methods})
-    assert found == {**row, "test": name}
+    found = run_records._with_results([row], {"methods": methods}, [])
+    assert found == ({**row, "test": name},)
+
+
+def test_tickets_of_chosen_ratios_have_results_of_their_own():
+  """Two rules may choose one ticket, and so may the search."""
+  ticket = {"seed": 3, "token_ratio": 0.5, "piece_ratio": None}
+  chosen = [{**ticket, "test": "a"}, {**ticket, "test": "b"}]
+  methods = [{"method": "auto_loss", "rows": chosen[1:]}]
+  summary = {"methods": methods}
+  found = run_records._with_results([ticket, ticket], summary, chosen)
+  assert found == tuple(chosen)
+  assert run_records._with_results([ticket], summary, []) == (ticket,)
 
 
 def test_a_file_of_nobody_has_no_record(tmp_path):
