@@ -12,7 +12,13 @@ import sys
 from typing import Any
 
 from docs.claims import CLAIMS, RANDOM, Claim, Side
-from xprompt_jax import artifacts, comparisons, correctness
+from xprompt_jax import (
+    artifacts,
+    comparisons,
+    correctness,
+    scoreboard,
+    verdicts,
+)
 from xprompt_jax.comparisons import Comparison
 from xprompt_jax.html_report import sizes
 
@@ -39,18 +45,28 @@ def runs_of(folder: pathlib.Path) -> dict[tuple[str, str], pathlib.Path]:
   found = {}
   for name in result.get("runs", [""]):
     task, _, run = name.rpartition("/")
-    own = artifacts.read_json(folder / name / artifacts.RESULT)["task"]
+    summary = artifacts.read_json(folder / name / artifacts.RESULT)
     # A suite of tasks has no runs.
     run = run if task or "by_run" in result else ""
-    found[own, run] = folder / name
+    # Rows of one table may read different tasks.
+    for own in scoreboard.by_task(summary) or (summary["task"],):
+      found[own, run] = folder / name
   return found
 
 
-def _rows(path: pathlib.Path, method: str) -> list[dict[str, Any]]:
+def _rows(
+    path: pathlib.Path, method: str, task: str
+) -> tuple[list[int], list[dict[str, Any]]]:
+  """A method's rows of a task, and which of its rows they are."""
   for found in artifacts.read_json(path / artifacts.RESULT)["methods"]:
     if found["method"] == method:
-      return found["rows"]
-  return []
+      indices = [
+          index
+          for index, row in enumerate(found["rows"])
+          if row.get("task", task) == task
+      ]
+      return indices, [found["rows"][index] for index in indices]
+  return [], []
 
 
 def compare(
@@ -71,7 +87,8 @@ def compare(
   path, base_path = (runs.get((task, side.run)) for side in (first, base))
   if path is None or base_path is None:
     return None
-  rows, base_rows = _rows(path, first.method), _rows(base_path, base.method)
+  indices, rows = _rows(path, first.method, task)
+  base_indices, base_rows = _rows(base_path, base.method, task)
   if not rows or not base_rows:
     return None
   split = split or comparisons.reporting_split(rows)
@@ -82,16 +99,24 @@ def compare(
       base_rows,
       split=split,
       metric="accuracy" if "accuracy" in rows[0][split] else "score",
-      right=_right(path, first.method, split, len(rows)),
-      base_right=_right(base_path, base.method, split, len(base_rows)),
+      right=_right(path, first.method, split, indices),
+      base_right=_right(base_path, base.method, split, base_indices),
   )
   return (split, found) if found else None
 
 
 def _right(
-    path: pathlib.Path, method: str, split: str, count: int
+    path: pathlib.Path, method: str, split: str, indices: Sequence[int]
 ) -> comparisons.Rights:
-  return correctness.rows_of(correctness.load(path), method, split, count)
+  arrays = correctness.load(path)
+  known = correctness.rows_of(arrays, method, split, _count(path, method))
+  return [known[index] for index in indices]
+
+
+def _count(path: pathlib.Path, method: str) -> int:
+  """Rows of a method, whatever their tasks."""
+  methods = artifacts.read_json(path / artifacts.RESULT)["methods"]
+  return next(len(m["rows"]) for m in methods if m["method"] == method)
 
 
 def speaks(found: Comparison, margin: float | None) -> int:
@@ -102,9 +127,11 @@ def speaks(found: Comparison, margin: float | None) -> int:
     margin: None claims that the first is better; a number that it is better
       by less than that.
   """
-  low, high = found.interval or (found.mean, found.mean)
   if margin is None:
-    return int(low > 0) - int(high < 0)
+    return {"better": 1, "worse": -1}.get(found.verdict, 0)
+  if found.interval is None:
+    return 0
+  low, high = found.interval
   return int(high < margin) - int(low > margin)
 
 
@@ -203,8 +230,12 @@ def section(claim: Claim, folder: pathlib.Path) -> tuple[str, str]:
 def random_section(folder: pathlib.Path) -> str:
   """What the same budget of random tickets gains, on each split."""
   runs = runs_of(folder / "random_tickets")
-  lines = []
-  for task in dict.fromkeys(task for task, _ in runs):
+  lines, chosen = [], []
+  for (task, _), path in runs.items():
+    if said := verdicts.choosing(
+        artifacts.read_json(path / artifacts.RESULT), task
+    ):
+      chosen.append(f"- {task}: {said}\n")
     for split, name in SPLITS.items():
       for pair in RANDOM:
         found = compare(runs, task, *pair, split)
@@ -216,9 +247,10 @@ def random_section(folder: pathlib.Path) -> str:
     return f"{text}Not run: `random_tickets`.\n"
   head = ("task", "split", *_HEAD_OF_CLAIM[1:-1])
   return (
-      f"{text}`xprompt_random` tries as many tickets as XPrompt, of the same"
-      " sizes, with random units. What it gains on the split that selects and"
-      f" not elsewhere is selection.\n\n{_table(head, lines)}\n"
+      f"{text}`xprompt_random` tries as many tickets as XPrompt, by the same"
+      " ratios, with random units. What it gains on prompt tuning is what"
+      " training again and choosing among tickets gain without importance.\n"
+      f"\n{_table(head, lines)}\n" + ("\n" + "".join(chosen) if chosen else "")
   )
 
 
@@ -262,11 +294,19 @@ Written by `docs/experiments.py` from the result files of `make experiments`.
 _RULE = """
 A task speaks for a claim if the 95 % interval of every difference leaves out 0 in
 the claimed direction, against it if that of one does in the other. The interval
-is the wider of two paired bootstraps: over seeds, and over examples and seeds. A
-claim holds if most tasks speak for it and none against it; it does not hold if
+is the widest of Student's over seeds, a paired bootstrap over seeds, and one over
+examples and seeds. Seeds that all gain the same give no interval by themselves,
+and speak for nothing. A claim holds if most tasks speak for it and none against it; it does not hold if
 most speak against it and none for it; else it is not clear. Where a margin is
 given, the interval has to end below it to speak for, and to begin above it to
 speak against.
+
+Tickets train twice as many steps as prompt tuning: the prompt is tuned, and what
+is kept of it is rewound and trained once more. So do the controls `reversed`,
+`random`, `magnitude` and `retrained` (nothing pruned) and tickets with random
+scores; baselines take as many steps as both trainings together. Prompt tuning,
+`length` (from initial values of its own) and `no_rewind` train once. What XPrompt
+gains on `retrained` is not due to longer training.
 """
 
 

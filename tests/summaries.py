@@ -44,6 +44,13 @@ def summary(tuned, xprompt, *, tests=True, metrics=("accuracy",)):
     del counts["test"]
   return {
       "task": "mini_boolq",
+      "config": {
+          "search": {
+              "granularities": ["token", "piece"],
+              "token_ratios": [0.2] * 9,
+              "piece_ratios": [0.2] * 9,
+          }
+      },
       "num_examples": counts,
       "methods": [{"method": k, "rows": v} for k, v in methods.items()],
       "tickets_tried": 54,

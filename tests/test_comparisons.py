@@ -210,17 +210,21 @@ def test_differences_are_those_of_decimal_fractions():
             "no clear difference",
             comparisons.STUDENT,
         ),
-        ([5, 5, 5, 5, 5], [1, 2, 3, 3, 4], "better", comparisons.SEEDS),
+        ([5, 5, 5, 5, 5], [1, 2, 3, 3, 4], "better", comparisons.STUDENT),
+        # The bootstrap alone would leave out 0: +0.10 to +2.20.
+        (GAINS, [0, 0, 0, 0, 0], "no clear difference", comparisons.STUDENT),
         (
             [5, 5, 5, 5, 5],
             [1, 9, 1, 9, 5],
             "no clear difference",
-            comparisons.SEEDS,
+            comparisons.STUDENT,
         ),
-        ([5] * 6, [5] * 6, "no difference", comparisons.SEEDS),
-        ([6] * 2, [5] * 2, "better", comparisons.STUDENT),
-        ([6], [5], "better", None),
-        ([4], [5], "worse", None),
+        ([5] * 6, [5] * 6, "no difference", None),
+        # Seeds that gain the same, or one seed, say nothing of another.
+        ([6] * 2, [5] * 2, "no clear difference", None),
+        ([6] * 9, [5] * 9, "no clear difference", None),
+        ([6], [5], "no clear difference", None),
+        ([4], [5], "no clear difference", None),
         ([5], [5], "no difference", None),
     ],
 )
@@ -233,6 +237,15 @@ def test_verdicts(ours, theirs, verdict, how):
 
 
 def test_of_several_intervals_the_widest_counts():
+  found = _compare(dict(enumerate(GAINS)), dict.fromkeys(range(5), 0.0))
+  assert found.intervals == {
+      comparisons.STUDENT: comparisons.student_interval(GAINS),
+      comparisons.SEEDS: comparisons.seed_interval(GAINS),
+  }
+  assert found.interval == comparisons.student_interval(GAINS)
+
+
+def test_seeds_that_agree_leave_the_interval_to_examples():
   """Seeds agree to the point, but ten examples do not say much."""
   first = np.array([[1] * 6 + [0] * 4] * 6, np.uint8)
   second = np.array([[1] * 5 + [0] * 5] * 6, np.uint8)
@@ -242,8 +255,8 @@ def test_of_several_intervals_the_widest_counts():
       right=list(first),
       base_right=list(second),
   )
-  assert found.intervals[comparisons.SEEDS] == (10.0, 10.0)
-  assert found.intervals[comparisons.BOTH] == (0.0, 30.0)
+  assert found.intervals == {comparisons.BOTH: (0.0, 30.0)}
+  assert found.without_spread == ""
   assert found.how == comparisons.BOTH
   assert found.verdict == "no clear difference"
   assert found.tests == (comparisons.mcnemar(first[0], second[0]),) * 6
@@ -257,7 +270,38 @@ def test_one_seed_has_its_examples():
   assert found.tests == (
       comparisons.McNemar(only_first=3, only_second=0, p=0.25),
   )
-  assert found.verdict == "better"
+  assert found.verdict == "no clear difference"
+
+
+@pytest.mark.parametrize(
+    ("only_first", "only_second", "p", "verdict"),
+    [
+        # 2 / 2^5 and 2 / 2^6: both intervals leave out 0.
+        (5, 0, 0.0625, "no clear difference"),
+        (6, 0, 0.03125, "better"),
+        (0, 6, 0.03125, "worse"),
+    ],
+)
+def test_one_pair_needs_mcnemars_test(only_first, only_second, p, verdict):
+  both = [1] * (10 - only_first - only_second)
+  first = np.array(both + [1] * only_first + [0] * only_second, np.uint8)
+  second = np.array(both + [0] * only_first + [1] * only_second, np.uint8)
+  found = _compare(
+      {3: 10.0 * first.sum()},
+      {3: 10.0 * second.sum()},
+      right=[first],
+      base_right=[second],
+  )
+  low, high = found.interval
+  assert low > 0 or high < 0
+  assert found.tests[0].p == p
+  assert found.verdict == verdict
+
+
+def test_rows_of_several_tasks_are_refused():
+  rows = [*_rows({1: 2.0}, task="cb"), *_rows({1: 2.0}, task="rte")]
+  with pytest.raises(ValueError, match="found tasks cb, rte, expected one"):
+    comparisons.compare(rows, rows, split="test")
 
 
 @pytest.mark.parametrize(

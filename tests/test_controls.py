@@ -38,12 +38,14 @@ def test_reversed_again_is_the_ticket():
 
 @pytest.mark.parametrize(
     ("seed", "pieces"),
-    [(3, [[1, 1], [0, 0], [0, 1]]), (4, [[1, 0], [1, 1], [0, 0]])],
+    [(3, [[0, 1], [0, 0], [1, 1]]), (4, [[0, 0], [1, 0], [1, 1]])],
 )
-def test_random_units_are_those_a_seed_draws(seed, pieces):
-  masks = controls.random_masks(TICKET, seed)
+def test_random_units_are_those_a_seed_and_a_task_draw(seed, pieces):
+  masks = controls.random_masks(TICKET, seed, "a")
   assert masks.piece_mask.tolist() == pieces
   assert masks.token_mask.tolist() == [float(any(row)) for row in pieces]
+  other = controls.random_masks(TICKET, 3, "b")
+  assert other.piece_mask.tolist() == [[0, 1], [1, 1], [0, 0]]
 
 
 def test_magnitude_keeps_the_largest_values_of_the_whole_prompt():
@@ -74,7 +76,7 @@ def test_random_and_magnitude_have_the_counts_of_the_ticket(
   expected = stages.stack_masks([ticket] * 6)
   found = stages.stack_masks(
       [
-          *(controls.random_masks(ticket, seed) for seed in range(5)),
+          *(controls.random_masks(ticket, seed, "a") for seed in range(5)),
           controls.magnitude_masks(ticket, prompt),
       ]
   )
@@ -112,7 +114,7 @@ def test_all_controls_and_seeds_train_in_one_table(trained):
   rows = result_of(experiment, "controls")["rows"]
   assert [(row["control"], row["seed"]) for row in rows] == [
       (control, seed)
-      for control in ("reversed", "random", "magnitude", "length")
+      for control in ("reversed", "random", "magnitude", "length", "retrained")
       for seed in (3, 8)
   ]
   for control, table in found.items():
@@ -121,7 +123,8 @@ def test_all_controls_and_seeds_train_in_one_table(trained):
     assert all("score" in row for row in table.validation)
   expected = [t.token_ratio for t in winners.tickets]
   assert [t.token_ratio for t in found["random"].tickets] == expected
-  assert [t.token_ratio for t in found["length"].tickets] == [None, None]
+  for control in ("length", "retrained"):
+    assert [t.token_ratio for t in found[control].tickets] == [None, None]
 
 
 def test_controls_start_from_the_tuned_prompt_or_afresh(trained):
@@ -147,6 +150,11 @@ def test_controls_start_from_the_tuned_prompt_or_afresh(trained):
     start = arrays["start"][6 + row]
     np.testing.assert_array_equal(start[-length:], initial.prompt[0])
     assert not start[:-length].any()
+  # Nothing is pruned of the tuned prompts that are trained again.
+  np.testing.assert_array_equal(arrays["start"][8:], tuned.prompt)
+  assert (arrays["token_mask"][8:] == 1).all()
+  assert (arrays["piece_mask"][8:] == 1).all()
+  assert (found["retrained"].prompt != tuned.prompt).any()
   np.testing.assert_array_equal(
       found["no_rewind"].prompt,
       masks_lib.apply_masks(tuned.prompt, winners.masks),
@@ -157,7 +165,7 @@ def test_a_control_in_the_table_is_what_it_is_alone(trained, tmp_path):
   """Bit for bit, though alone nothing says that all positions are present."""
   experiment, tuned, winners, (found, _) = trained
   start, _ = controls.start_table(experiment, tuned, winners)
-  for row in (1, 2, 4):
+  for row in (1, 2, 4, 9):
     one = start.take([row])
     one = dataclasses.replace(
         one, masks=dataclasses.replace(one.masks, present=None)

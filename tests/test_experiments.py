@@ -1,7 +1,9 @@
 """The experiments' gin files, and the page that is written of their results."""
 
+import json
 import pathlib
 
+import numpy as np
 import pytest
 
 from docs import claims, experiments
@@ -125,6 +127,12 @@ def test_transfer_starts_from_the_source():
 
 
 def test_every_claim_names_an_experiment_and_its_runs():
+  titles = [claim.title for claim in claims.CLAIMS]
+  assert len({*titles}) == len(titles)
+  bases = {
+      c.pairs[0][1].method for c in claims.CLAIMS if "table1" in c.experiment
+  }
+  assert bases == {"prompt_tuning", "retrained"}
   for claim in claims.CLAIMS:
     assert claim.experiment in FILES
     known = RUNS.get(claim.experiment, [""])
@@ -243,15 +251,15 @@ def test_the_section_of_a_claim(tmp_path):
       s__long={"xprompt": (0, 0)},
   )
   assert experiments.section(CLAIM, tmp_path) == (
-      "not clear (for 1, against 0 of 2 tasks)",
+      "not clear (for 0, against 0 of 2 tasks)",
       """
-## Longer is better: not clear (for 1, against 0 of 2 tasks)
+## Longer is better: not clear (for 0, against 0 of 2 tasks)
 
 From `lengths`, on test.
 
 | task | difference | points, 95 % interval | k/N | seeds better, worse | speaks |
 | --- | --- | --- | --- | --- | --- |
-| a | long xprompt minus short xprompt | +25.00 [+25.00, +25.00] | 6/8 against 4/8 | 2, 0 of 2 | for |
+| a | long xprompt minus short xprompt | +25.00 | 6/8 against 4/8 | 2, 0 of 2 | neither |
 | b | long xprompt minus short xprompt | +12.50 [-146.33, +171.33] | 4/8 against 3/8 | 1, 0 of 2 | neither |
 """,
   )
@@ -264,6 +272,48 @@ def test_what_was_not_run_is_said(tmp_path):
   # A run that failed in one of the two.
   _write(tmp_path / "lengths", a__long={"xprompt": (3, 3)})
   assert experiments.section(CLAIM, tmp_path)[0] == "not run"
+
+
+def test_one_table_of_several_tasks_is_divided(tmp_path):
+  """Each task has its own rows, and what they answered right."""
+  row = report_files.row
+  report_files.write_run(
+      tmp_path / "table",
+      methods={
+          name: [row(s, n, task=t) for t in "ab" for s, n in enumerate(scores)]
+          for name, scores in {
+              "prompt_tuning": (2, 1),
+              "xprompt": (4, 2),
+          }.items()
+      },
+  )
+  path = tmp_path / "table/result.json"
+  summary = json.loads(path.read_text())
+  summary["members"] = dict.fromkeys("ab", {"test": 4})
+  report_files.write_json(path, summary)
+  half, none = _right([1, 1, 0, 0], [1, 0, 0, 0]), np.zeros((2, 4), np.uint8)
+  whole = _right([1, 1, 1, 1], [1, 1, 0, 0])
+  report_files.write_arrays(
+      tmp_path / "table/evaluate/correct.safetensors",
+      **{
+          "xprompt/test": np.concatenate([none, whole]),
+          "prompt_tuning/test": np.concatenate([none, half]),
+      },
+  )
+  runs = experiments.runs_of(tmp_path / "table")
+  assert {task for task, _ in runs} == {"a", "b"}
+  sides = Side("xprompt"), Side("prompt_tuning")
+  keys = {task: run for task, run in runs}
+  found = {
+      task: experiments.compare({(task, ""): path.parent}, task, *sides, None)[
+          1
+      ]
+      for task in keys
+  }
+  assert found["a"].differences == found["b"].differences == (50.0, 25.0)
+  # Of task a what is known is not the share that its rows have.
+  assert comparisons.BOTH not in found["a"].intervals
+  assert comparisons.BOTH in found["b"].intervals
 
 
 def test_examples_count_where_it_is_known_which_were_right(tmp_path):
@@ -293,8 +343,6 @@ def test_examples_count_where_it_is_known_which_were_right(tmp_path):
 
 
 def _right(*rows):
-  import numpy as np
-
   return np.array(rows, np.uint8)
 
 
@@ -312,8 +360,8 @@ def test_the_page_names_model_tasks_and_what_random_tickets_gain(tmp_path):
   assert "| `random_tickets` | 1 | 18 | 4 |" in text
   assert "| Reversed XPrompt is the worst | not run |" in text
   assert (
-      "| a | test | xprompt minus xprompt_random | +25.00 [+25.00, +25.00] |"
-      " 6/8 against 4/8 | 2, 0 of 2 |"
+      "| a | test | xprompt minus xprompt_random | +25.00 | 6/8 against 4/8 |"
+      " 2, 0 of 2 |"
   ) in text
   assert "| a | the split that selects | xprompt_random minus" in text
   # No held-out half was written.

@@ -23,12 +23,12 @@ MASKS = PromptMasks(
     token_mask=np.array([[1, 1, 0]], np.float32),
     piece_mask=np.array([[[1, 1], [1, 0], [0, 0]]], np.float32),
 )
-# What seed 3 ranks tokens and pieces by.
-TOKENS = [0.4541830813785037, 0.18199598132985928, 0.6886307063831874]
+# What seed 3 of task a ranks tokens and pieces by.
+TOKENS = [0.1906537942987615, 0.8611309668157062, 0.7742506849552743]
 PIECES = [
-    [0.029938506594997638, 0.4688655848483475],
-    [0.6165541324458115, 0.13660162661731334],
-    [0.559159117619077, 0.30277834512563473],
+    [0.9648114644654212, 0.6444251092158712],
+    [0.7969047930076205, 0.7560386325231354],
+    [0.8033567805391738, 0.29272739005884385],
 ]
 
 
@@ -38,19 +38,22 @@ def test_magnitude_is_the_mean_absolute_value_of_what_is_kept():
   assert scores["piece_scores"].tolist() == [[[2.0, 1.0], [0.5, 0.0], [0, 0]]]
 
 
-def test_random_scores_are_a_function_of_seed_and_granularity():
-  scores = importance.random_scores([4, 3], 3, 2)
+def test_random_scores_are_a_function_of_seed_task_and_granularity():
+  scores = importance.random_scores([4, 3], ["a", "a"], 3, 2)
   assert scores["token_scores"][1].tolist() == TOKENS
   assert scores["piece_scores"][1].tolist() == PIECES
   assert scores["token_scores"][0].tolist() == [
-      0.9781668455660852,
-      0.9410470424532743,
-      0.9095135032687538,
+      0.69163545965857,
+      0.5319905855988514,
+      0.004970728075367359,
   ]
-  # Another draw and another stream are other numbers.
-  assert importance.uniform(3, 3, 10).tolist() == TOKENS
-  assert importance.uniform(3, 1, 10, draw=1).tolist() == [0.10166706887572519]
-  assert importance.uniform(3, 2, 11).tolist() == PIECES[0]
+  # Another task, another draw and another stream are other numbers.
+  assert importance.uniform(3, "a", 3, 10).tolist() == TOKENS
+  assert importance.uniform(3, "b", 1, 10).tolist() == [0.1537755315210474]
+  assert importance.uniform(3, "a", 1, 10, draw=1).tolist() == [
+      0.235905378079165
+  ]
+  assert importance.uniform(3, "a", 2, 11).tolist() == PIECES[0]
 
 
 def test_each_row_is_ranked_by_what_its_ticket_says():
@@ -63,6 +66,7 @@ def test_each_row_is_ranked_by_what_its_ticket_says():
   found = importance.chosen_scores(
       ["random", "gradient", "signed", "magnitude"],
       [3] * 4,
+      ["a"] * 4,
       np.concatenate([PROMPT] * 4),
       masks_lib.concatenate([MASKS] * 4),
       given,

@@ -27,10 +27,11 @@ def test_the_lowest_scores_are_masked_first_and_later_tokens_of_equal_ones():
   assert masking.token_order(np.array([0.4, 0.1, 0.9, 0.1])) == [3, 1, 0, 2]
 
 
-def test_random_orders_are_a_function_of_seed_and_draw():
-  orders = [masking.random_order(3, draw, 5) for draw in range(3)]
-  assert orders == [[4, 3, 0, 1, 2], [3, 0, 2, 4, 1], [3, 4, 2, 0, 1]]
-  assert masking.random_order(8, 0, 5) == [1, 2, 4, 0, 3]
+def test_random_orders_are_a_function_of_seed_task_and_draw():
+  orders = [masking.random_order(3, "a", draw, 5) for draw in range(3)]
+  assert orders == [[4, 1, 3, 0, 2], [3, 4, 2, 0, 1], [3, 1, 4, 0, 2]]
+  assert masking.random_order(8, "a", 0, 5) == [4, 0, 3, 2, 1]
+  assert masking.random_order(3, "b", 0, 5) == [1, 3, 2, 4, 0]
 
 
 def test_rows_of_the_figure():
@@ -41,7 +42,7 @@ def test_rows_of_the_figure():
       validation=({"score": 1.0}, {"score": 2.0}),
   )
   scores = np.array([[5, 4, 3, 2, 1], [1, 2, 3, 4, 5]], np.float64)
-  lines, table = masking.masked_rows(SEARCH, tuned, scores)
+  lines, table = masking.masked_rows(SEARCH, tuned, scores, ["a", "t"])
   assert lines[:3] == [
       {"seed": 3, "order": "importance", "draw": 0, "num_masked": 1},
       {"seed": 3, "order": "random", "draw": 0, "num_masked": 1},
@@ -49,20 +50,21 @@ def test_rows_of_the_figure():
   ]
   assert [line["num_masked"] for line in lines] == [1, 1, 1, 3, 3, 3] * 2
   assert lines[6]["task"] == "t"
-  # The random orders are those of the test above.
+  # Random orders of seed 3, task a: those above; of seed 8, task t: 4 2 1 and
+  # 1 0 3 go first.
   assert table.masks.token_mask.tolist() == [
       [1, 1, 1, 1, 0],
       [1, 1, 1, 1, 0],
       [1, 1, 1, 0, 1],
       [1, 1, 0, 0, 0],
-      [0, 1, 1, 0, 0],
-      [0, 1, 0, 0, 1],
+      [1, 0, 1, 0, 0],
+      [1, 1, 0, 0, 0],
       [0, 1, 1, 1, 1],
+      [1, 1, 1, 1, 0],
       [1, 0, 1, 1, 1],
-      *table.masks.token_mask[8:9].tolist(),
       [0, 0, 0, 1, 1],
       [1, 0, 0, 1, 0],
-      *table.masks.token_mask[11:].tolist(),
+      [0, 0, 1, 0, 1],
   ]
   assert (table.masks.piece_mask == table.masks.token_mask[..., None]).all()
   np.testing.assert_array_equal(table.prompt, tuned.prompt[[0] * 6 + [1] * 6])
@@ -85,7 +87,7 @@ def test_each_row_is_the_tuned_prompt_without_some_tokens(run):
   assert len(result["rows"]) == 2 * 2 * 3
   assert result["seconds"] >= 0
   scores = stages.run_score(experiment, "token", tuned)["token_scores"]
-  _, table = masking.masked_rows(SEARCH, tuned, scores)
+  _, table = masking.masked_rows(SEARCH, tuned, scores, ["tiny"] * 2)
   for role in ("validation", "test"):
     for row in (0, 4, 11):
       one = table.take([row])

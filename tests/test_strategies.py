@@ -123,6 +123,64 @@ def test_every_importance_has_the_same_budget_in_the_same_tables(four):
   assert len(result_of(experiment, "rewind")["rows"]) == 1
 
 
+def test_what_choosing_gained_is_kept_of_each_importance(four):
+  experiment, summary = four
+  lines = artifacts.read_json_lines(experiment.workdir / artifacts.TICKETS)
+  assert [line["importance"] for line in summary["selection"]] == list(
+      pruning.IMPORTANCES
+  )
+  for found in summary["selection"]:
+    scores = [
+        line["validation"]["score"]
+        for line in lines
+        if line["folder"] != "tune"
+        and line.get("importance", "gradient") == found["importance"]
+    ]
+    assert found == {
+        "seed": 3,
+        "importance": found["importance"],
+        "tickets": 4,
+        "chosen": max(scores[-2:]),
+        "mean": sum(scores) / 4,
+    }
+
+
+@pytest.mark.parametrize(
+    ("strategy", "tickets", "mean"),
+    # Pieces alone (90) cannot win; a grid has its tokens alone (60) besides.
+    [("linear", 3, 40.0), ("levels", 3, 40.0), ("grid", 2, 30.0)],
+)
+def test_a_ticket_is_chosen_among_those_that_could_win(strategy, tickets, mean):
+  ratios = [(0.2, None), (None, 0.5), (0.2, 0.25), (0.2, 0.5)]
+  rows = [
+      Ticket(seed=seed, token_ratio=token, piece_ratio=piece, task="t")
+      for seed in (1, 2)
+      for token, piece in ratios
+  ]
+  scores = (60.0, 90.0, 20.0, 40.0, 0.0, 0.0, 0.0, 0.0)
+  table = Table(
+      tickets=tuple(rows),
+      prompt=np.zeros((8, 1, 2), np.float32),
+      masks=masks_lib.full_masks(8, 1, 1),
+      validation=tuple({"score": score} for score in scores),
+  )
+  found = strategies.Found(
+      tuned=table,
+      tried={"search": table},
+      levels={"token+piece": table.take([3, 6])},
+  )
+  line, other = found.chosen_among(strategy)
+  assert line == {
+      "task": "t",
+      "seed": 1,
+      "importance": "gradient",
+      "tickets": tickets,
+      "chosen": 40.0,
+      "mean": mean,
+  }
+  assert (other["seed"], other["mean"]) == (2, 0.0)
+
+
 def test_xprompt_is_what_it_is_without_the_others(four, finished):
   experiment, _ = four
   alone, _ = finished
@@ -142,7 +200,7 @@ def test_masks_follow_the_scores_of_each_importance(four):
       "gradient": scores["token_scores"][0],
       "magnitude": np.abs(tuned["prompt"][0]).mean(axis=1),
       "signed": scores["token_signed"][0],
-      "random": importance.uniform(3, 5, 10),
+      "random": importance.uniform(3, "tiny", 5, 10),
   }
   found = arrays_of(experiment, "search_token")["token_mask"]
   full = jax.tree.map(lambda x: np.asarray(x)[0], masks_lib.full_masks(1, 5, 4))
@@ -150,8 +208,8 @@ def test_masks_follow_the_scores_of_each_importance(four):
     for j, ratio in enumerate((0.2, 0.6)):
       expected = pruning.prune_tokens(by[name], full, ratio).token_mask
       assert found[2 * i + j].tolist() == expected.tolist()
-  # Seed 3 draws 0.45, 0.18, 0.69, 0.28, 0.30.
-  assert found[6].tolist() == [1, 0, 1, 1, 1]
+  # Seed 3 draws 0.33, 0.52, 0.94, 0.63, 0.52.
+  assert found[6].tolist() == [0, 1, 1, 1, 1]
 
 
 def test_pieces_of_each_importance_are_scored_behind_its_own_tokens(four):

@@ -5,6 +5,13 @@ import pytest
 
 from xprompt_jax import verdicts
 
+# The paper's search.
+SEARCH = {
+    "strategy": "linear",
+    "granularities": ["token", "piece"],
+    "token_ratios": [0.2] * 9,
+    "piece_ratios": [0.2] * 9,
+}
 PREFIX = "XPrompt minus prompt tuning on "
 
 
@@ -23,6 +30,7 @@ def _summary(split="test", sizes=None, **scores):
   counts = {"train": 2000, "validation": 200, split: 200}
   return {
       "task": "mini_boolq",
+      "config": {"search": SEARCH},
       "num_examples": counts,
       "methods": [
           {"method": name, "rows": _rows(split, values, sizes)}
@@ -73,14 +81,14 @@ def _summary(split="test", sizes=None, **scores):
             [80.0] * 5,
             [80.0] * 5,
             "test",
-            "test accuracy: +0.00 ± 0.00 over 5 seeds, 95 % interval +0.00 to"
-            " +0.00 (seeds resampled; better in 0, worse in 0): no difference.",
+            "test accuracy: +0.00 ± 0.00 over 5 seeds, the same in all seeds, no"
+            " interval (better in 0, worse in 0): no difference.",
         ),
         (
             [80.0],
             [80.5],
             "test",
-            "test accuracy: +0.50: XPrompt was better with this seed.",
+            "test accuracy: +0.50: no clear difference with this seed.",
         ),
         (
             [80.0],
@@ -92,16 +100,16 @@ def _summary(split="test", sizes=None, **scores):
             [80.0],
             [79.999],
             "test",
-            "test accuracy: +0.00: XPrompt was worse with this seed.",
+            "test accuracy: +0.00: no clear difference with this seed.",
         ),
         (
             [80.0, 82.0],
             [82.0, 84.0],
             "validation",
-            "validation accuracy: +2.00 ± 0.00 over 2 seeds, 95 % interval"
-            " +2.00 to +2.00 (Student's over seeds; better in 2, worse in 0):"
-            " XPrompt was better; validation also chose among 54 tickets, which"
-            " favours XPrompt.",
+            "validation accuracy: +2.00 ± 0.00 over 2 seeds, the same in all"
+            " seeds, no interval (better in 2, worse in 0): no clear difference;"
+            " validation also chose among 18 tickets of each seed, which favours"
+            " XPrompt.",
         ),
     ],
 )
@@ -119,9 +127,10 @@ def test_seeds_are_paired_by_name():
 def test_seeds_that_one_method_lacks_are_named():
   summary = _summary(prompt_tuning=[10.0, 50.0], xprompt=[11.0, 51.0, 99.0])
   assert verdicts.comparison(summary) == (
-      PREFIX + "test accuracy: +1.00 ± 0.00 over 2 seeds, 95 % interval +1.00"
-      " to +1.00 (Student's over seeds; better in 2, worse in 0; 1 row has no"
-      " partner): XPrompt was better."
+      PREFIX
+      + "test accuracy: +1.00 ± 0.00 over 2 seeds, the same in all seeds,"
+      " no interval (better in 2, worse in 0; 1 row has no partner): no clear"
+      " difference."
   )
   assert verdicts.comparison(_summary(prompt_tuning=[1.0])) is None
   assert verdicts.comparison(_summary(prompt_tuning=[], xprompt=[1.0])) is None
@@ -145,7 +154,7 @@ def test_one_seed_has_mcnemars_test():
   )
 
 
-def test_what_selecting_alone_gains():
+def test_what_the_same_search_over_random_tickets_gains():
   scores = {
       "prompt_tuning": [80.0, 81.0, 82.0],
       "xprompt": [84.0, 85.0, 87.0],
@@ -155,8 +164,8 @@ def test_what_selecting_alone_gains():
       PREFIX + "test accuracy: +4.33 ± 0.58 over 3 seeds, 95 % interval +2.90"
       " to +5.77 (Student's over seeds; better in 3, worse in 0): XPrompt was"
       " better.",
-      "What selecting alone gains: random tickets minus prompt tuning on test"
-      " accuracy: +4.00 ± 1.00 over 3 seeds, 95 % interval +1.52 to +6.48"
+      "What the same search over random tickets gains: random tickets minus"
+      " prompt tuning on test accuracy: +4.00 ± 1.00 over 3 seeds, 95 % interval +1.52 to +6.48"
       " (Student's over seeds; better in 3, worse in 0): random tickets were"
       " better.",
       "XPrompt minus random tickets on test accuracy: +0.33 ± 0.58 over 3"
@@ -164,14 +173,83 @@ def test_what_selecting_alone_gains():
       " worse in 0): no clear difference.",
   ]
   summary = _summary("validation", **scores)
-  # Half of the 54 had random scores.
-  summary["config"] = {"search": {"importances": ["gradient", "random"]}}
   on_validation = verdicts.lines(summary)
   assert [line.rpartition(";")[2] for line in on_validation] == [
-      " validation also chose among 27 tickets, which favours XPrompt.",
-      " validation also chose among 27 tickets, which favours random tickets.",
+      " validation also chose among 18 tickets of each seed, which favours"
+      " XPrompt.",
+      " validation also chose among 18 tickets of each seed, which favours random"
+      " tickets.",
       " validation chose both.",
   ]
+
+
+def test_it_is_said_on_validation_too_and_what_choosing_gains():
+  summary = _summary(prompt_tuning=[80.0, 81.0], xprompt_random=[80.0, 82.0])
+  for method, scores in zip(
+      summary["methods"], ([70.0, 70.0], [74.0, 76.0]), strict=True
+  ):
+    for row, score in zip(method["rows"], scores, strict=True):
+      row["validation"] = {"accuracy": score, "score": score}
+  gain = {"importance": "random", "tickets": 18}
+  summary["selection"] = [
+      {
+          "seed": 0,
+          "importance": "gradient",
+          "tickets": 18,
+          "chosen": 1,
+          "mean": 0,
+      },
+      {"seed": 0, **gain, "chosen": 74.0, "mean": 70.0},
+      {"seed": 1, **gain, "chosen": 76.0, "mean": 71.0},
+  ]
+  test, validation, choosing = verdicts.lines(summary)
+  assert "prompt tuning on test accuracy: +0.50 ± 0.71" in test
+  assert validation == (
+      "What the same search over random tickets gains: random tickets minus"
+      " prompt tuning on validation accuracy: +5.00 ± 1.41 over 2 seeds, 95 %"
+      " interval -7.71 to +17.71 (Student's over seeds; better in 2, worse in"
+      " 0): no clear difference; validation also chose among 18 tickets of each"
+      " seed, which favours random tickets."
+  )
+  assert choosing == (
+      "What choosing gains: the random ticket that validation chose minus the"
+      " mean of the 18 it was chosen among, on validation score: +4.50 ± 0.71"
+      " over 2 seeds."
+  )
+
+
+def test_xprompt_stands_beside_as_much_training_with_nothing_pruned():
+  scores = {
+      "prompt_tuning": [80.0, 81.0, 82.0],
+      "xprompt": [84.0, 85.0, 87.0],
+      "retrained": [84.0, 86.0, 86.0],
+  }
+  assert verdicts.lines(_summary(**scores))[1] == (
+      "XPrompt minus retrained, nothing pruned on test accuracy: +0.00 ± 1.00"
+      " over 3 seeds, 95 % interval -2.48 to +2.48 (Student's over seeds; better"
+      " in 1, worse in 1): no clear difference."
+  )
+  assert verdicts.lines(_summary("validation", **scores))[1].endswith(
+      "; validation also chose among 18 tickets of each seed, which favours"
+      " XPrompt."
+  )
+
+
+@pytest.mark.parametrize(
+    ("fields", "count"),
+    [
+        ({}, 18),
+        # Of a seed, a task and a kind of score.
+        ({"importances": ["gradient", "random"]}, 18),
+        ({"granularities": ["token"]}, 9),
+        # Pieces alone are tried besides.
+        ({"strategy": "levels"}, 18),
+        ({"strategy": "grid"}, 81),
+    ],
+)
+def test_tickets_that_could_win(fields, count):
+  summary = {"config": {"search": {**SEARCH, **fields}}}
+  assert verdicts.num_tickets(summary) == count
 
 
 def test_rows_of_tasks_find_what_they_answered():
@@ -195,16 +273,16 @@ def test_rows_of_tasks_find_what_they_answered():
         ({}, ""),
         (
             {"test": 400},
-            " Test (400 examples) was looked at once, at the end.",
+            " Nothing was chosen on test (400 examples).",
         ),
         (
             {"heldout": 99},
-            " The other half (99 examples) was looked at once, at the end.",
+            " Nothing was chosen on the other half (99 examples).",
         ),
         (
             {"heldout": 99, "test": 400},
-            " The other half (99 examples) and test (400 examples) were looked"
-            " at once, at the end.",
+            " Nothing was chosen on the other half (99 examples) and test (400"
+            " examples).",
         ),
     ],
 )

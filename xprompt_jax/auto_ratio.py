@@ -4,8 +4,10 @@ Two rules, each for tokens first and then for the pieces behind their masks:
 
 - `scores`: the units before the knee of the sorted scores' cumulative curve,
   from the importance scores alone;
-- `loss`: the ratio of the search space whose masked prompt has the lowest
-  training loss, nothing retrained.
+- `loss`: the ratio of the search space, or 0, whose masked prompt has the
+  lowest training loss, nothing retrained.
+
+Either may choose to prune nothing.
 
 The tickets chosen are trained once, all rules, granularities and seeds in one
 table, where the search trains one for each ratio.
@@ -61,6 +63,11 @@ def _kept_scores(
   return scores[f"{granularity}_scores"][row][np.asarray(mask)[row] > 0]
 
 
+def _tried_ratios(experiment: Experiment, granularity: str) -> list[float]:
+  """What the losses choose among, 0 first: among equal losses it is taken."""
+  return sorted({0.0, *experiment.config.search.ratios(granularity)})
+
+
 def _masked_losses(
     experiment: Experiment,
     granularity: str,
@@ -68,7 +75,7 @@ def _masked_losses(
     scores: Mapping[str, np.ndarray],
 ) -> np.ndarray:
   """Training loss of each row behind the masks of each ratio: [R, ratios]."""
-  ratios = experiment.config.search.ratios(granularity)
+  ratios = _tried_ratios(experiment, granularity)
   rows = [row for row in range(len(table.tickets)) for _ in ratios]
   masks = stages.stack_masks(
       [
@@ -95,7 +102,7 @@ def _choices(
     scores: dict[str, np.ndarray],
 ) -> list[dict[str, Any]]:
   """For each row its `rule`, its `ratio` and what that was chosen by."""
-  ratios = experiment.config.search.ratios(granularity)
+  ratios = _tried_ratios(experiment, granularity)
   by_loss = [row for row, rule in enumerate(rules) if rule == "loss"]
   losses = _masked_losses(
       experiment,
@@ -128,7 +135,7 @@ def _run_choose(
   search = experiment.config.search
   config = {
       **experiment.stage_config,
-      "ratios": search.ratios(granularity),
+      "ratios": _tried_ratios(experiment, granularity),
       "piece_scope": search.piece_scope if granularity == "piece" else None,
       "prompt": artifacts.digest_arrays({"prompt": table.prompt}),
       "masks": artifacts.digest_arrays(masks_lib.as_arrays(table.masks)),

@@ -22,6 +22,8 @@ _RNG_SEED = 0
 # A bootstrap over fewer can hardly say more than that all seeds agree.
 _LEAST_SEEDS = 5
 _LEVEL = 0.95
+# One pair alone is told apart by McNemar's test as well.
+_ALPHA = 0.05
 # The metrics that are shares of right answers; see `right_answers.py`.
 _RIGHT = ("accuracy", "em")
 # Numbers drawn at once.
@@ -61,7 +63,8 @@ class Comparison:
     differences: in points, rounded to 6 digits.
     unpaired: rows of either method that have no partner.
     intervals: 95 % intervals of the mean by what they stand on; empty where
-      one seed is all there is.
+      nothing is known of examples, and one seed is all there is or all seeds
+      differ by the same.
     tests: of each pair; None where it is not known which examples were right.
     shares: k/N of both over all pairs, such as ("222/312", "210/312"); None
       where the metric is no share.
@@ -111,15 +114,24 @@ class Comparison:
   def verdict(self) -> str:
     """`better`, `worse`, `no difference` or `no clear difference`.
 
-    Without an interval the one difference there is decides.
+    Without an interval no method is better; of one pair McNemar's test has to
+    say so, too.
     """
-    low, high = self.interval or (self.mean, self.mean)
-    if low > 0:
-      return "better"
-    if high < 0:
-      return "worse"
-    same = self.better == self.worse == 0 and low == high
-    return "no difference" if same else "no clear difference"
+    low, high = self.interval or (0.0, 0.0)
+    if low == high and self.better == self.worse == 0:
+      return "no difference"
+    test = self.tests[0]
+    unsure = len(self.seeds) == 1 and (test is None or test.p >= _ALPHA)
+    if unsure or low <= 0 <= high:
+      return "no clear difference"
+    return "better" if low > 0 else "worse"
+
+  @property
+  def without_spread(self) -> str:
+    """Why several seeds have no interval, in words; "" where they have one."""
+    if len(self.seeds) == 1 or self.intervals:
+      return ""
+    return "the same in all seeds, no interval"
 
 
 def _key(row: Row) -> tuple[Any, Any]:
@@ -243,10 +255,11 @@ def _intervals(
     differences: Sequence[float], pairs: Sequence[tuple[Any, Any]]
 ) -> dict[str, tuple[float, float]]:
   found = {}
-  if len(differences) >= _LEAST_SEEDS:
-    found[SEEDS] = seed_interval(differences)
-  elif len(differences) > 1:
+  # Equal differences say nothing of what other seeds would spread.
+  if len(set(differences)) > 1:
     found[STUDENT] = student_interval(differences)
+    if len(differences) >= _LEAST_SEEDS:
+      found[SEEDS] = seed_interval(differences)
   known = [(a, b) for a, b in pairs if a is not None and b is not None]
   sizes = {len(part) for pair in known for part in pair}
   if len(known) == len(differences) and len(sizes) == 1:
@@ -278,7 +291,15 @@ def compare(
 
   Returns:
     None where no seed has both.
+
+  Raises:
+    ValueError: rows of one method are of several tasks, whose examples differ.
   """
+  for side in (rows, base):
+    tasks = {row.get("task") for row in side}
+    if len(tasks) > 1:
+      names = ", ".join(sorted(map(str, tasks)))
+      raise ValueError(f"rows to compare: found tasks {names}, expected one")
 
   def by_key(
       rows: Sequence[Row], right: Rights

@@ -5,7 +5,10 @@
 - `random`: as many tokens and pieces as the ticket, chosen at random.
 - `magnitude`: as many, those of the largest mean |value| in the tuned prompt.
 - `length`: a plain prompt of as many tokens as the ticket keeps, from the
-  initial values that a run of that PROMPT_LENGTH draws.
+  initial values that a run of that PROMPT_LENGTH draws; it trains once, where
+  tickets start from prompts that were trained as long before.
+- `retrained`: the tuned prompt with nothing pruned, rewound and trained once
+  more: what a ticket's second training gains by itself.
 - `no_rewind`: the tuned prompt behind the ticket's masks, not trained again.
 
 A token that is left without a piece is pruned.
@@ -15,6 +18,7 @@ import dataclasses
 import time
 from typing import Any
 
+import jax
 import numpy as np
 
 from xprompt_jax import artifacts, importance, stages, tickets
@@ -26,6 +30,9 @@ from xprompt_jax.types import PromptMasks
 FOLDER = "controls"
 NO_REWIND = "no_rewind"
 LENGTH = "length"
+RETRAINED = "retrained"
+# Those that have nothing of the ticket's masks, and no ratios.
+_UNPRUNED = (LENGTH, RETRAINED)
 
 
 def reversed_masks(masks: PromptMasks) -> PromptMasks:
@@ -44,16 +51,17 @@ def reversed_masks(masks: PromptMasks) -> PromptMasks:
   )
 
 
-def random_masks(masks: PromptMasks, seed: int) -> PromptMasks:
-  """As many tokens and pieces as a row keeps, chosen by a seed.
+def random_masks(masks: PromptMasks, seed: int, task: str) -> PromptMasks:
+  """As many tokens and pieces as a row keeps, chosen by seed and task.
 
   Args:
     masks: [P] and [P, K].
     seed: of the draw.
+    task: by its name.
   """
   length, num_pieces = np.shape(masks.piece_mask)
   scores = importance.random_scores(
-      [seed], length, num_pieces, importance.CONTROL_STREAMS
+      [seed], [task], length, num_pieces, importance.CONTROL_STREAMS
   )
   return _of_same_counts(masks, scores)
 
@@ -102,15 +110,17 @@ def length_masks(masks: PromptMasks) -> PromptMasks:
 
 
 def _masks(
-    control: str, masks: PromptMasks, prompt: np.ndarray, seed: int
+    control: str, masks: PromptMasks, prompt: np.ndarray, seed: int, task: str
 ) -> PromptMasks:
   """The masks of one row of a control that is trained."""
   if control == "reversed":
     return reversed_masks(masks)
   if control == "random":
-    return random_masks(masks, seed)
+    return random_masks(masks, seed, task)
   if control == "magnitude":
     return magnitude_masks(masks, prompt)
+  if control == RETRAINED:
+    return jax.tree.map(np.ones_like, masks)
   return length_masks(masks)
 
 
@@ -128,15 +138,19 @@ def _why_not(experiment: Experiment, control: str, table: Table) -> str | None:
   return None
 
 
-def _control_table(control: str, tuned: Table, winners: Table) -> Table:
+def _control_table(
+    experiment: Experiment, control: str, tuned: Table, winners: Table
+) -> Table:
   """Winners' prompts behind the masks of a control, all R rows."""
   masks = []
-  for row, ticket in enumerate(winners.tickets):
+  names = stages.task_names(experiment, winners)
+  for row, (seed, task) in enumerate(zip(winners.seeds, names, strict=True)):
     own = masks_lib.take_rows(winners.masks, np.array(row))
-    masks.append(_masks(control, own, tuned.prompt[row], ticket.seed))
+    masks.append(_masks(control, own, tuned.prompt[row], seed, task))
   as_tickets = [
       dataclasses.replace(
-          ticket.unpruned if control == LENGTH else ticket, control=control
+          ticket.unpruned if control in _UNPRUNED else ticket,
+          control=control,
       )
       for ticket in winners.tickets
   ]
@@ -187,7 +201,9 @@ def start_table(
           {"method": control, **task, "seed": ticket.seed, "reason": reason}
       )
     if rows:
-      table = _control_table(control, tuned.take(rows), winners.take(rows))
+      table = _control_table(
+          experiment, control, tuned.take(rows), winners.take(rows)
+      )
       start = _fresh if control == LENGTH else stages.rewound
       parts.append(start(experiment, table.untrained))
   return tickets.concatenate(parts) if parts else None, left_out

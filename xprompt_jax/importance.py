@@ -6,6 +6,7 @@ a search gains, choosing among many tickets gains by itself.
 """
 
 from collections.abc import Mapping, Sequence
+import hashlib
 
 from jaxtyping import Float, Float64
 import numpy as np
@@ -27,7 +28,7 @@ MASKING_STREAM = 14
 
 
 def uniform(
-    seed: int, count: int, stream: int, draw: int = 0
+    seed: int, task: str, count: int, stream: int, draw: int = 0
 ) -> Float64[np.ndarray, "N"]:
   """Numbers in [0, 1) that no version of NumPy will change.
 
@@ -35,25 +36,29 @@ def uniform(
 
   Args:
     seed: the row's, 0 or more.
+    task: the row's; the draws of two tasks are independent.
     count: N.
     stream: tells what they are drawn for apart.
     draw: which of several draws.
   """
-  entropy = np.random.SeedSequence([seed, draw, stream])
+  name = int.from_bytes(hashlib.sha256(task.encode()).digest()[:8])
+  entropy = np.random.SeedSequence([seed, draw, stream, name])
   words = np.random.Philox(entropy).random_raw(count)
   return (words >> np.uint64(11)) * 2.0**-53
 
 
 def random_scores(
     seeds: Sequence[int],
+    tasks: Sequence[str],
     prompt_length: int,
     num_pieces: int,
     streams: tuple[int, int] = SEARCH_STREAMS,
 ) -> dict[str, np.ndarray]:
-  """Scores that rank units at random, by seed alone.
+  """Scores that rank units at random, by seed and task alone.
 
   Args:
     seeds: R seeds.
+    tasks: R names.
     prompt_length: P.
     num_pieces: K.
     streams: of the tokens' numbers, and of the pieces'.
@@ -65,13 +70,16 @@ def random_scores(
   shape = (prompt_length, num_pieces)
   return {
       TOKEN_SCORES: np.stack(
-          [uniform(seed, prompt_length, tokens) for seed in seeds]
+          [
+              uniform(seed, task, prompt_length, tokens)
+              for seed, task in zip(seeds, tasks, strict=True)
+          ]
       ),
       # [P * K] -> [P, K]
       PIECE_SCORES: np.stack(
           [
-              uniform(s, shape[0] * shape[1], pieces).reshape(shape)
-              for s in seeds
+              uniform(s, t, shape[0] * shape[1], pieces).reshape(shape)
+              for s, t in zip(seeds, tasks, strict=True)
           ]
       ),
   }
@@ -101,6 +109,7 @@ def magnitude_scores(
 def chosen_scores(
     importances: Sequence[str],
     seeds: Sequence[int],
+    tasks: Sequence[str],
     prompt: Float[AnyArray, "R P H"],
     masks: PromptMasks,
     scores: Mapping[str, np.ndarray],
@@ -110,6 +119,7 @@ def chosen_scores(
   Args:
     importances: R of `pruning.IMPORTANCES`.
     seeds: R seeds.
+    tasks: R names.
     prompt: [R, P, H], tuned.
     masks: [R, P] and [R, P, K], where the gradients were taken.
     scores: `token_scores` [R, P] and `piece_scores` [R, P, K], and where a row
@@ -121,7 +131,7 @@ def chosen_scores(
   ways = {
       pruning.GRADIENT: dict(scores),
       "magnitude": magnitude_scores(prompt, masks),
-      "random": random_scores(seeds, *np.shape(masks.piece_mask)[1:]),
+      "random": random_scores(seeds, tasks, *np.shape(masks.piece_mask)[1:]),
   }
   if TOKEN_SIGNED in scores:
     ways["signed"] = {

@@ -5,6 +5,7 @@ than masking as many at random, or helps. All rows go through one evaluation of
 each split.
 """
 
+from collections.abc import Sequence
 import dataclasses
 import time
 from typing import Any
@@ -31,10 +32,12 @@ def token_order(scores: np.ndarray) -> list[int]:
   return np.lexsort((-np.arange(len(scores)), scores)).tolist()
 
 
-def random_order(seed: int, draw: int, prompt_length: int) -> list[int]:
-  """Tokens in an order that a seed and a draw choose."""
+def random_order(
+    seed: int, task: str, draw: int, prompt_length: int
+) -> list[int]:
+  """Tokens in an order that a seed, a task and a draw choose."""
   words = importance.uniform(
-      seed, prompt_length, importance.MASKING_STREAM, draw
+      seed, task, prompt_length, importance.MASKING_STREAM, draw
   )
   return np.argsort(words, kind="stable").tolist()
 
@@ -59,7 +62,10 @@ def masked(order: list[int], num_masked: int, num_pieces: int) -> PromptMasks:
 
 
 def masked_rows(
-    config: pruning.SearchConfig, tuned: Table, scores: np.ndarray
+    config: pruning.SearchConfig,
+    tuned: Table,
+    scores: np.ndarray,
+    tasks: Sequence[str],
 ) -> tuple[list[dict[str, Any]], Table]:
   """Every row of the figure.
 
@@ -67,6 +73,7 @@ def masked_rows(
     config: the counts and the number of random draws.
     tuned: R tuned prompts.
     scores: [R, P].
+    tasks: R names.
 
   Returns:
     What result files say of each row, and the rows: for each tuned prompt and
@@ -78,7 +85,7 @@ def masked_rows(
   for row, ticket in enumerate(tuned.tickets):
     orders = [("importance", 0, token_order(scores[row]))]
     for draw in range(config.masking_draws):
-      order = random_order(ticket.seed, draw, length)
+      order = random_order(ticket.seed, tasks[row], draw, length)
       orders.append(("random", draw, order))
     for count in config.masking_counts:
       for name, draw, order in orders:
@@ -107,7 +114,9 @@ def run_masking(experiment: Experiment, tuned: Table) -> None:
   if not search.masking_counts:
     return
   scores = stages.run_score(experiment, "token", tuned)[importance.TOKEN_SCORES]
-  lines, table = masked_rows(search, tuned, scores)
+  lines, table = masked_rows(
+      search, tuned, scores, stages.task_names(experiment, tuned)
+  )
   folder = experiment.workdir / FOLDER
   config = {
       **experiment.stage_config,

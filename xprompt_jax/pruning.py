@@ -18,7 +18,14 @@ STRATEGIES = ("linear", "grid", "levels")
 REWIND_POINTS = ("tuned", "initial")
 GRADIENT = "gradient"
 IMPORTANCES = (GRADIENT, "magnitude", "signed", "random")
-CONTROLS = ("reversed", "random", "magnitude", "length", "no_rewind")
+CONTROLS = (
+    "reversed",
+    "random",
+    "magnitude",
+    "length",
+    "retrained",
+    "no_rewind",
+)
 # The paper's search space (Ma et al. 2022, section 4.2).
 RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 

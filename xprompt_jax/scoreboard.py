@@ -59,6 +59,11 @@ def by_task(summary: Summary) -> dict[str, Summary]:
           **summary,
           "task": task,
           "num_examples": counts,
+          **{
+              key: [line for line in summary[key] if line["task"] == task]
+              for key in ("left_out", "selection")
+              if key in summary
+          },
           "methods": [
               {**method, "rows": rows}
               for method in summary["methods"]

@@ -116,8 +116,8 @@ def run_evaluate(
 ) -> list[dict[str, Any]]:
   """Each method's results, beside those of no prompt.
 
-  Splits that only report (the held-out half, test) are looked at here and
-  nowhere else. `correct.safetensors` says which examples each row gets right.
+  Nothing is chosen on splits that only report (the held-out half, test).
+  `correct.safetensors` says which examples each row gets right.
 
   Args:
     experiment: what is loaded.
@@ -240,12 +240,12 @@ def run_experiment(experiment: Experiment) -> dict[str, Any]:
   if summary is not None:
     return summary
   tuned = stages.run_tune(experiment)
-  masking.run_masking(experiment, tuned)
   found = strategies.run_strategy(experiment, tuned)
   _write_winners(experiment, found)
   _write_tickets(experiment, found)
   compared, left_out = controls.run_controls(experiment, tuned, found.winners)
   compared |= auto_ratio.run_auto_ratio(experiment, tuned)
+  masking.run_masking(experiment, tuned)
   summary = {
       "schema": SCHEMA,
       "config": config,
@@ -258,6 +258,7 @@ def run_experiment(experiment: Experiment) -> dict[str, Any]:
           experiment, methods_of(experiment, found, compared)
       ),
       **({"left_out": left_out} if left_out else {}),
+      "selection": found.chosen_among(experiment.config.search.strategy),
       "tickets_tried": sum(len(t.tickets) for t in found.tried.values()),
       "seconds": seconds_of(experiment),
   }

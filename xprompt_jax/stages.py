@@ -192,6 +192,11 @@ def run_score(
   return artifacts.load_arrays(where / artifacts.SCORES)
 
 
+def task_names(experiment: Experiment, table: Table) -> list[str]:
+  """The task of each row by its name, also where all rows read one."""
+  return [task or experiment.config.task.name for task in table.tasks]
+
+
 def scoring_settings(experiment: Experiment) -> dict[str, Any]:
   """What every function of `scoring` is told."""
   return {
@@ -241,6 +246,7 @@ def run_prune(
   scores = importance.chosen_scores(
       [ticket.importance for ticket in table.tickets],
       table.seeds,
+      task_names(experiment, table),
       table.prompt,
       table.masks,
       scores,

@@ -7,6 +7,8 @@ table of a search trains at once, all seeds and importances included.
 
 from collections.abc import Mapping
 import dataclasses
+import statistics
+from typing import Any
 
 import numpy as np
 
@@ -42,6 +44,45 @@ class Found:
   def winners(self) -> Table:
     """XPrompt: of these, those that gradients chose."""
     return self.finest.ranked_by(pruning.GRADIENT)
+
+  def chosen_among(self, strategy: str) -> list[dict[str, Any]]:
+    """What choosing gained on validation, for each of the finest tickets.
+
+    Args:
+      strategy: how they were searched for.
+
+    Returns:
+      `task` (where rows have one), `seed`, `importance`, how many `tickets`
+      it was chosen among, its score (`chosen`) and their `mean`. Where tokens
+      are chosen first, those tickets count too.
+    """
+    names = {self.finest.tickets[0].granularity}
+    if strategy != "grid":
+      names.add("token")
+    lines = []
+    for winner, validation in zip(
+        self.finest.tickets, self.finest.validation, strict=True
+    ):
+      scores = [
+          metrics["score"]
+          for table in self.tried.values()
+          for ticket, metrics in zip(
+              table.tickets, table.validation, strict=True
+          )
+          if ticket.searched_for == winner.searched_for
+          and ticket.granularity in names
+      ]
+      task = {} if winner.task is None else {"task": winner.task}
+      line = {
+          **task,
+          "seed": winner.seed,
+          "importance": winner.importance,
+          "tickets": len(scores),
+          "chosen": validation["score"],
+          "mean": statistics.fmean(scores),
+      }
+      lines.append(line)
+    return lines
 
 
 def best_rows(table: Table, granularity: str) -> list[int]:

@@ -4,20 +4,23 @@
 """
 
 from collections.abc import Mapping, Sequence
+import math
 from typing import Any
 
 import numpy as np
 
-from xprompt_jax import comparisons, correctness
+from xprompt_jax import cells, comparisons, correctness
 from xprompt_jax.comparisons import Comparison
 
 TUNING = "prompt_tuning"
 XPROMPT = "xprompt"
 RANDOM = "xprompt_random"
+RETRAINED = "retrained"
 _NAMES = {
     TUNING: "prompt tuning",
     XPROMPT: "XPrompt",
     RANDOM: "random tickets",
+    RETRAINED: "retrained, nothing pruned",
 }
 SPLITS = {
     "validation": "validation",
@@ -82,23 +85,66 @@ def _verdict(found: Comparison, first: str) -> str:
   return text + (" with this seed" if len(found.seeds) == 1 else "")
 
 
+def num_tickets(summary: Summary) -> int:
+  """How many tickets of one seed validation chooses XPrompt's among.
+
+  Those of one task and one kind of score that may win or, where tokens are
+  chosen first, decide what wins; `levels` trains others besides.
+  """
+  search = summary.get("config", {}).get("search", {})
+  counts = [
+      len(search.get(f"{granularity}_ratios", ()))
+      for granularity in search.get("granularities", ())
+  ]
+  if search.get("strategy") == "grid":
+    return math.prod(counts)
+  return sum(counts)
+
+
+def choosing(summary: Summary, task: str | None = None) -> str | None:
+  """States what choosing alone gains where scores are random.
+
+  Args:
+    summary: as `WORKDIR/result.json` has it.
+    task: whose tickets; None for those of all rows.
+
+  Returns:
+    The chosen tickets minus the mean of those they were chosen among, on
+    validation; None where no random tickets were searched.
+  """
+  rows = [
+      row
+      for row in summary.get("selection", ())
+      if row["importance"] == "random" and task in (None, row.get("task", task))
+  ]
+  if not rows:
+    return None
+  gains = [row["chosen"] - row["mean"] for row in rows]
+  mean, spread = cells.mean_and_spread(gains)
+  over = f" ± {spread:.2f} over {len(rows)} seeds" if len(rows) > 1 else ""
+  return (
+      "What choosing gains: the random ticket that validation chose minus the"
+      f" mean of the {rows[0]['tickets']} it was chosen among, on validation"
+      f" score: {_signed(mean)}{over}."
+  )
+
+
 def _favoured(summary: Summary, first: str, second: str) -> str:
   """Who gains where nothing but the selecting split is there to report."""
   if second == RANDOM:
     return "; validation chose both"
-  search = summary.get("config", {}).get("search", {})
-  # Each kind of score has as many tickets.
-  tried = summary.get("tickets_tried", 0) // len(
-      search.get("importances", ("gradient",))
-  )
   return (
-      f"; validation also chose among {tried} tickets, which favours"
-      f" {_NAMES[first]}"
+      f"; validation also chose among {num_tickets(summary)} tickets of each"
+      f" seed, which favours {_NAMES[first]}"
   )
 
 
 def difference(
-    summary: Summary, first: str, second: str, rights: Rights | None = None
+    summary: Summary,
+    first: str,
+    second: str,
+    rights: Rights | None = None,
+    split: str | None = None,
 ) -> str | None:
   """States whether one method was better than another.
 
@@ -110,6 +156,7 @@ def difference(
     first: a method.
     second: what it is compared with.
     rights: from `rights_of`.
+    split: None for the one that reports.
 
   Returns:
     One line: mean and standard deviation of the differences in score (the
@@ -121,7 +168,7 @@ def difference(
   ours, theirs = methods.get(first, ()), methods.get(second, ())
   if not ours or not theirs:
     return None
-  split = comparisons.reporting_split([*ours, *theirs])
+  split = split or comparisons.reporting_split([*ours, *theirs])
 
   def right(name: str, rows: Sequence[Any]) -> list[np.ndarray | None]:
     keys = [(name, split, row.get("task"), row.get("seed")) for row in rows]
@@ -160,6 +207,8 @@ def difference(
   if found.interval is not None:
     low, high = map(_signed, found.interval)
     line += f", 95 % interval {low} to {high}"
+  elif found.without_spread:
+    line += f", {found.without_spread}"
   if notes := _notes(found, pairs, what):
     line += f" ({'; '.join(notes)})"
   line += f": {_verdict(found, first)}"
@@ -174,17 +223,28 @@ def comparison(summary: Summary, rights: Rights | None = None) -> str | None:
 
 
 def lines(summary: Summary, rights: Rights | None = None) -> list[str]:
-  """What is said of XPrompt; where random tickets were tried, of them, too.
+  """What is said of XPrompt, of training again, and of random tickets.
 
-  The best of as many tickets with random scores gains what selecting alone
-  does; only what XPrompt gains beyond it is due to importance.
+  What the same search over random tickets gains on prompt tuning is what
+  training again and choosing do without importance. It is said on validation,
+  which chose, as well as on the split that reports.
 
   Args: as for `difference`.
   """
-  gained = difference(summary, RANDOM, TUNING, rights)
+  gained = [
+      difference(summary, RANDOM, TUNING, rights, split)
+      for split in (None, "validation")
+  ]
   found = [
       comparison(summary, rights),
-      gained and f"What selecting alone gains: {gained}",
+      difference(summary, XPROMPT, RETRAINED, rights),
+      *(
+          f"What the same search over random tickets gains: {line}"
+          # Validation may be the split that reports.
+          for line in dict.fromkeys(gained)
+          if line
+      ),
+      choosing(summary),
       difference(summary, XPROMPT, RANDOM, rights),
   ]
   return [line for line in found if line]
@@ -211,6 +271,5 @@ def selection(summary: Summary) -> str:
   ]
   if seen:
     shown = " and ".join(seen)
-    verb = "was" if len(seen) == 1 else "were"
-    text += f" {shown[0].upper()}{shown[1:]} {verb} looked at once, at the end."
+    text += f" Nothing was chosen on {shown}."
   return text

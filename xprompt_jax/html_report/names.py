@@ -5,6 +5,7 @@ METHODS = {
     "no_prompt": "no prompt",
     "fine_tuning": "fine-tuning",
     "prompt_tuning": "prompt tuning",
+    "prompt_tuning_longer": "prompt tuning, steps of the baselines",
     "prefix_tuning": "prefix tuning",
     "p_tuning": "P-tuning",
     "p_tuning_v2": "P-tuning v2",
@@ -16,14 +17,22 @@ METHODS = {
     "xprompt_random": "random tickets, same search",
     "reversed": "Reversed XPrompt",
     "random": "Random Prompt",
-    "magnitude": "magnitude ticket",
+    "magnitude": "largest magnitude",
     "length": "Length Prompt",
+    "retrained": "retrained, nothing pruned",
     "no_rewind": "no rewind",
     "auto_scores": "ratio chosen from scores",
     "auto_loss": "ratio chosen from losses",
 }
 # Tickets that stand beside XPrompt's to show what makes it (Figure 5).
-CONTROLS = ("reversed", "random", "magnitude", "length", "no_rewind")
+CONTROLS = (
+    "reversed",
+    "random",
+    "magnitude",
+    "length",
+    "retrained",
+    "no_rewind",
+)
 SEARCHES = ("xprompt_magnitude", "xprompt_signed", "xprompt_random")
 
 SPLITS = {
@@ -73,6 +82,14 @@ _VALUES = {
 def method(name: str) -> str:
   """A method's title; one that is not known keeps its name."""
   return METHODS.get(name, name.replace("_", " "))
+
+
+def ticket(granularities: object) -> str:
+  """XPrompt's title, with what it prunes where that is not both."""
+  title = METHODS["xprompt"]
+  if granularities in (["token"], ["piece"]):
+    return f"{title} ({granularities[0]}s alone)"
+  return title
 
 
 def in_order(methods: list[str]) -> list[str]:

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from xprompt_jax import comparisons
+from xprompt_jax import verdicts as sayings
 from xprompt_jax.comparisons import Comparison
 from xprompt_jax.html_report import differences, names, score_tables
 from xprompt_jax.html_report.reading import Part
@@ -74,6 +76,8 @@ def verdict(part: Part, first: str, second: str) -> str | None:
     text += f" {differences.interval(found)} ({found.how})"
   count = len(found.seeds)
   text += f" over {count} seed{'s' if count != 1 else ''}"
+  if found.without_spread:
+    text += f" ({found.without_spread})"
   if found.shares:
     text += f", {found.shares[0]} against {found.shares[1]} right"
   text += _tests(found, titles)
@@ -85,16 +89,27 @@ def verdict(part: Part, first: str, second: str) -> str | None:
 
 def _tickets(part: Part) -> str:
   """What favours the method that was selected on the split it is reported on."""
-  tried = part.run.summary.get("tickets_tried")
+  tried = sayings.num_tickets(part.run.summary)
   if part.split != "validation" or not tried:
     return ""
   return (
-      f" Validation also chose among {tried} tickets of all seeds, which favours"
+      f" Validation also chose among {tried} tickets of each seed, which favours"
       " methods that choose."
   )
 
 
-def selection_alone(part: Part) -> str | None:
+def _control(part: Part, method: str) -> str | None:
+  """A control against XPrompt, and whom the selecting split favours."""
+  text = verdict(part, method, "xprompt")
+  if text is None or part.split != "validation":
+    return text
+  return (
+      f"{text} Validation chose XPrompt's ticket and not the control's, which"
+      " favours XPrompt."
+  )
+
+
+def same_search(part: Part) -> str | None:
   """What the same search gains where scores are random."""
   own = differences.between(part, "xprompt_random", score_tables.TUNING)
   gain = differences.between(part, "xprompt", score_tables.TUNING)
@@ -102,25 +117,44 @@ def selection_alone(part: Part) -> str | None:
     return None
   ends = "" if own.interval is None else f" {differences.interval(own)}"
   return (
-      f"{_where(part)}: selection alone, the same search over random scores,"
-      f" gains {differences.signed(own.mean)} points over prompt tuning{ends}; XPrompt gains"
-      f" {differences.signed(gain.mean)}."
+      f"{_where(part)}: the same search over random tickets gains"
+      f" {differences.signed(own.mean)} points over prompt tuning{ends}; XPrompt"
+      f" gains {differences.signed(gain.mean)}.{_where_chosen(part)}"
+  )
+
+
+def _where_chosen(part: Part) -> str:
+  """The same gain on the split that chose, where another one reports."""
+  if part.split == "validation":
+    return ""
+  found = comparisons.compare(
+      part.methods["xprompt_random"],
+      part.methods[score_tables.TUNING],
+      split="validation",
+  )
+  if found is None:
+    return ""
+  return (
+      " On validation, which chose, random tickets gain"
+      f" {differences.signed(found.mean)}."
   )
 
 
 def verdicts(part: Part) -> list[str]:
-  """All comparisons of one task: XPrompt, what selection gains, controls."""
+  """All comparisons of one task: XPrompt, random tickets, controls."""
   found = []
   for method in names.in_order(list(part.methods)):
     if method in ("no_prompt", score_tables.TUNING):
       continue
     if method in names.CONTROLS and "xprompt" in part.methods:
-      found.append(verdict(part, method, "xprompt"))
+      found.append(_control(part, method))
       continue
-    text = verdict(part, method, score_tables.TUNING)
+    text = verdict(part, method, score_tables.base_of(part, method))
     if text and method == "xprompt":
       text += _tickets(part)
     found.append(text)
   found.append(verdict(part, "xprompt", "xprompt_random"))
-  found.append(selection_alone(part))
+  found.append(same_search(part))
+  if text := sayings.choosing(part.run.summary, part.task):
+    found.append(f"{part.task}: {text}")
   return [text for text in found if text is not None]
