@@ -191,7 +191,7 @@ def test_people_who_do_not_see_it_can_read_it(report):
   images = page.tags("img")
   assert len(images) == 6
   assert all(len(image["alt"]) > 30 for image in images)
-  assert len(page.tags("caption")) == len(page.tags("table")) == 6
+  assert len(page.tags("caption")) == len(page.tags("table")) == 7
   assert all("scope" in attributes for attributes in page.tags("th"))
   ids = [attributes["id"] for _, attributes in page.found if "id" in attributes]
   assert len(set(ids)) == len(ids)
@@ -200,7 +200,7 @@ def test_people_who_do_not_see_it_can_read_it(report):
 def test_numbers_stand_at_the_right(report):
   text = (report / "report.html").read_text()
   assert '<td class="number">75.00 (6/8)</td>' in text
-  assert "<td>better</td>" in text
+  assert "<td>no clear difference</td>" in text
 
 
 def test_names_are_text(report):
@@ -230,6 +230,7 @@ def test_pictures_and_tables_as_files(report):
       "parameters.csv",
       "scores.csv",
       "scores_rte.csv",
+      "scores_test.csv",
   ]
   markdown = (report / "report.md").read_text()
   for name in pictures:
@@ -258,7 +259,7 @@ def test_neither_jax_nor_tensorflow_is_loaded(rich_run, tmp_path):
   )
   assert done.returncode == 0, done.stderr
   assert done.stdout == (
-      f"{tmp_path}/report.html: 10 sections, 6 tables, 6 figures\n"
+      f"{tmp_path}/report.html: 10 sections, 7 tables, 6 figures\n"
   )
 
 

@@ -211,6 +211,7 @@ def kept_share(
     tickets: Sequence[Mapping[str, Any]],
     chosen: Sequence[Mapping[str, Any]],
     whole: int,
+    split: str,
 ) -> Picture:
   """Score of every ticket against the share of pieces it keeps.
 
@@ -220,6 +221,7 @@ def kept_share(
     tickets: lines of `tickets.jsonl`.
     chosen: XPrompt's rows.
     whole: pieces of an unpruned prompt.
+    split: what the split is that chose.
   """
   kinds = {kind: [t for t in tickets if _kind(t) == kind] for kind in _TICKETS}
 
@@ -255,7 +257,7 @@ def kept_share(
     axes.set_xlim(-3, 105)
     axes.margins(y=0.1)
     axes.set_xlabel("pieces kept, %")
-    axes.set_ylabel("score on validation, %")
+    axes.set_ylabel(f"score on {split}, %")
     axes.grid(color="#dddddd", linewidth=0.7)
     figure.legend(loc="outside upper center", ncols=2, frameon=False)
 
@@ -263,7 +265,7 @@ def kept_share(
       f"{x:.0f} % kept with score {y:.1f}" for x, y in map(place, chosen)
   )
   alt = (
-      f"Scatter plot of {len(tickets)} tickets, validation score against the"
+      f"Scatter plot of {len(tickets)} tickets, score on {split} against the"
       f" share of pieces kept. XPrompt's choice: {picked}."
   )
   return drawing.draw(name, caption, alt, fill, (5.2, 3.9))

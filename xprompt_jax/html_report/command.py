@@ -13,7 +13,9 @@ PAGE = "report.html"
 MARKDOWN = "report.md"
 
 
-def _introduction(runs: Sequence[reading.Run]) -> str:
+def _introduction(
+    runs: Sequence[reading.Run], notes: Sequence[reading.Note]
+) -> str:
   some = ", ".join(run.name for run in runs[:8])
   more = f" and {len(runs) - 8} more" if len(runs) > 8 else ""
   return (
@@ -21,6 +23,7 @@ def _introduction(runs: Sequence[reading.Run]) -> str:
       f" run{'s' if len(runs) != 1 else ''}: {some}{more}. Claims are about"
       " these models, tasks and seeds alone. A difference is called clear where"
       " its 95 % interval leaves out 0."
+      + "".join(f" {note.origin}: {note.text}" for note in notes)
   )
 
 
@@ -84,10 +87,11 @@ def run(arguments: argparse.Namespace) -> None:
         f"--gin_file={arguments.gin_file[0]}: found a gin file, expected none:"
         " report reads finished runs"
     )
-  runs = reading.read_runs([pathlib.Path(name) for name in arguments.workdirs])
+  workdirs = [pathlib.Path(name) for name in arguments.workdirs]
+  runs, notes = reading.read(workdirs)
   write(
       sections.title(runs),
-      _introduction(runs),
-      sections.build(runs),
+      _introduction(runs, notes),
+      sections.build(runs, notes),
       pathlib.Path(arguments.output),
   )

@@ -15,34 +15,39 @@ def _arrays(run: Run) -> dict[str, np.ndarray]:
   return correctness.load(run.path)
 
 
-def _rights(part: Part, method: str) -> Sequence[np.ndarray | None]:
+def _rights(part: Part, method: str, split: str) -> Sequence[np.ndarray | None]:
   """What each row of a part's method answers right, where that is known."""
   run = part.runs[method]
   counts = {m["method"]: len(m["rows"]) for m in run.summary["methods"]}
-  rows = correctness.rows_of(_arrays(run), method, part.split, counts[method])
+  own = part.names.get(method, method)
+  rows = correctness.rows_of(_arrays(run), own, split, counts[own])
   return [rows[index] for index in part.indices[method]]
 
 
 @functools.cache
-def between(part: Part, first: str, second: str) -> Comparison | None:
-  """One method's scores minus another's, on the split that is reported.
+def between(
+    part: Part, first: str, second: str, split: str | None = None
+) -> Comparison | None:
+  """One method's scores minus another's.
 
   Args:
     part: one task of a run.
     first: the method that may be better.
     second: what it is compared with.
+    split: None takes the one that is reported.
 
   Returns:
     None where one is lacking, or they share no seed.
   """
   if first == second or not {first, second} <= part.methods.keys():
     return None
+  split = split or part.split
   return comparisons.compare(
       part.methods[first],
       part.methods[second],
-      split=part.split,
-      right=_rights(part, first),
-      base_right=_rights(part, second),
+      split=split,
+      right=_rights(part, first, split),
+      base_right=_rights(part, second, split),
   )
 
 

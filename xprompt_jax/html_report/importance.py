@@ -8,7 +8,8 @@ import numpy as np
 
 from xprompt_jax import artifacts
 from xprompt_jax.errors import UserError
-from xprompt_jax.html_report.reading import Part, Row, Run, check_rows, refuse
+from xprompt_jax.html_report.checks import Row, check_rows, refuse
+from xprompt_jax.html_report.reading import Part, Run
 
 _SCORES = {"token_scores": 2, "piece_scores": 3}
 _MASKS = {"token_mask": 2, "piece_mask": 3}
@@ -55,14 +56,23 @@ def _scored(part: Part, granularity: str) -> _Scored | None:
   rows = _rows_of(run, folder, len(scores["token_scores"]))
   winners = _rows_of(run, artifacts.REWIND, len(masks["token_mask"]))
   places: dict[Any, int] = {}
+  behind: dict[Any, int] = {}
   for index, row in enumerate(rows):
-    # Of a grid's many rows of a seed the first is the unpruned one; rows of
-    # other importances than the gradient say so.
+    # A grid scores the pieces behind each token mask, first behind none; rows
+    # of other importances than the gradient say so.
     own = row.get("task", part.task) == part.task
     if own and row.get("importance", "gradient") == "gradient":
       places.setdefault(row["seed"], index)
+      behind.setdefault((row["seed"], row.get("token_ratio")), index)
+
+  def place(winner: Row) -> int:
+    """The scores behind the winner's token mask, where there are several."""
+    key = winner["seed"], winner.get("token_ratio")
+    first = places[winner["seed"]]
+    return behind.get(key, first) if granularity == "piece" else first
+
   pairs = [
-      (places[row["seed"]], index)
+      (place(row), index)
       for index, row in enumerate(winners)
       if row.get("task", part.task) == part.task and row["seed"] in places
   ]

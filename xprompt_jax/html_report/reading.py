@@ -4,10 +4,9 @@ Every file is checked for what the report takes from it, so that a damaged one
 is named in one line.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
-import json
 import pathlib
 from typing import Any
 
@@ -15,122 +14,13 @@ import numpy as np
 
 from xprompt_jax import artifacts
 from xprompt_jax.errors import UserError
-
-Row = Mapping[str, Any]
-# The schema of `WORKDIR/result.json` that this module reads.
-SCHEMA = 1
-SPLITS = ("validation", "heldout", "test")
-# Numbers of rows, where they are there.
-_NUMBERS = (
-    "kept_tokens",
-    "kept_pieces",
-    "tunable_parameters",
-    "inference_parameters",
-    "token_ratio",
-    "piece_ratio",
-    "ratio",
-    "num_masked",
+from xprompt_jax.html_report.checks import (
+    SPLITS,
+    Row,
+    check_rows,
+    check_summary,
+    refuse,
 )
-_NAMES = ("task", "granularity", "rule", "order")
-
-
-def refuse(path: pathlib.Path, name: str, found: Any, expected: str) -> None:
-  text = repr(found)
-  text = text if len(text) < 60 else f"{text[:57]}..."
-  raise UserError(f"{path}: {name}: found {text}, expected {expected}")
-
-
-def _is_number(found: Any) -> bool:
-  return isinstance(found, (int, float)) and not isinstance(found, bool)
-
-
-def _are_numbers(found: Any) -> bool:
-  return isinstance(found, dict) and all(map(_is_number, found.values()))
-
-
-def _check_metrics(path: pathlib.Path, name: str, found: Any) -> None:
-  if not _are_numbers(found):
-    refuse(path, name, found, "numbers by metric")
-  if "score" not in found:
-    refuse(path, name, found, "a score among them")
-
-
-def check_rows(
-    path: pathlib.Path, name: str, rows: Any, needed: Sequence[str] = ()
-) -> list[Row]:
-  """Rows of a result file, or an error that names the one that is none.
-
-  Args:
-    path: the file.
-    name: of the list in it.
-    rows: what was found there.
-    needed: keys that each row must have.
-
-  Raises:
-    UserError: no list of objects with a seed and metrics.
-  """
-  if not isinstance(rows, list):
-    refuse(path, name, rows, "a list of rows")
-  for number, row in enumerate(rows):
-    where = f"{name}[{number}]"
-    if not isinstance(row, dict):
-      refuse(path, where, row, "an object")
-    for key in ("seed", *needed):
-      if key not in row:
-        refuse(path, where, sorted(row), f"{key!r} among its keys")
-    for split in SPLITS:
-      if split in row:
-        _check_metrics(path, f"{where}.{split}", row[split])
-    _check_fields(path, where, row)
-  return rows
-
-
-def _check_fields(path: pathlib.Path, where: str, row: Row) -> None:
-  """Refuses fields of a row that have another type than docs/files.md says."""
-  if not isinstance(row["seed"], (int, type(None))):
-    refuse(path, f"{where}.seed", row["seed"], "an integer or null")
-  for key in _NUMBERS:
-    if row.get(key) is not None and not _is_number(row[key]):
-      refuse(path, f"{where}.{key}", row[key], "a number")
-  for key in _NAMES:
-    if not isinstance(row.get(key, ""), str):
-      refuse(path, f"{where}.{key}", row[key], "a name")
-  sizes = row.get("metric_sizes", {})
-  if not isinstance(sizes, dict) or not all(map(_are_numbers, sizes.values())):
-    refuse(path, f"{where}.metric_sizes", sizes, "numbers by split and metric")
-
-
-def _check_summary(path: pathlib.Path, summary: Mapping[str, Any]) -> None:
-  if summary.get("schema") != SCHEMA:
-    refuse(path, "schema", summary.get("schema"), str(SCHEMA))
-  for key, kind, expected in (
-      ("config", dict, "an object"),
-      ("task", str, "a name"),
-      ("num_examples", dict, "an object"),
-      ("methods", list, "a list of methods"),
-  ):
-    if not isinstance(summary.get(key), kind):
-      refuse(path, key, summary.get(key), expected)
-  if not _are_numbers(summary.get("seconds", {})):
-    refuse(path, "seconds", summary["seconds"], "numbers by stage")
-  if not _are_numbers(summary["num_examples"]):
-    refuse(path, "num_examples", summary["num_examples"], "numbers by split")
-  members = summary.get("members", {})
-  if not isinstance(members, dict) or not all(
-      map(_are_numbers, members.values())
-  ):
-    refuse(path, "members", members, "numbers by task and split")
-  if not summary["methods"]:
-    refuse(path, "methods", [], "at least one")
-  for number, method in enumerate(summary["methods"]):
-    name = f"methods[{number}]"
-    if not isinstance(method, dict) or not isinstance(
-        method.get("method"), str
-    ):
-      refuse(path, name, method, "an object with `method` and `rows`")
-    rows = check_rows(path, f"{name}.rows", method.get("rows"), ("validation",))
-    if not rows:
-      refuse(path, f"{name}.rows", rows, "at least one")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -141,6 +31,7 @@ class Run:
     name: tells it from the others of the report.
     path: its WORKDIR.
     family: the suite that it is part of, or "" of a run that was named itself.
+    origin: the folder of the command line it is in, or "" likewise.
     summary: `result.json`.
   """
 
@@ -148,6 +39,7 @@ class Run:
   path: pathlib.Path
   family: str
   summary: Mapping[str, Any]
+  origin: str = ""
 
   @property
   def config(self) -> Mapping[str, Any]:
@@ -218,6 +110,8 @@ class Part:
     methods: rows by method, in the order of the file.
     indices: by method, the places of these rows among all of the method's.
     num_examples: of each split.
+    names: what a method is called in its run's files, where it has another
+      name here.
   """
 
   run: Run
@@ -226,6 +120,7 @@ class Part:
   methods: Mapping[str, tuple[Row, ...]]
   indices: Mapping[str, tuple[int, ...]]
   num_examples: Mapping[str, int]
+  names: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
   @functools.cached_property
   def split(self) -> str:
@@ -249,6 +144,11 @@ class Part:
         )
         if seed is not None
     ]
+
+  def rows_lacking(self, method: str) -> bool:
+    """Whether a method lacks a seed that another has."""
+    own = {row["seed"] for row in self.methods.get(method, ())}
+    return bool(own - {None}) and len(own) < len(self.seeds)
 
   @property
   def other_splits(self) -> list[str]:
@@ -303,68 +203,85 @@ def parts(run: Run) -> list[Part]:
   return found
 
 
-def merged(found: Sequence[Part]) -> list[Part]:
-  """Puts the methods of different runs together.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Note:
+  """Something that readers must know of a suite's run.
 
-  Only those of one task, protocol and data, where no two runs have a method in
-  common, the one without a prompt left out.
+  Attributes:
+    origin: the folder of the command line.
+    text: a sentence.
   """
-  groups: dict[tuple, list[Part]] = {}
-  for part in found:
-    data = json.dumps(part.run.config.get("splits"), sort_keys=True)
-    few = part.run.few_shot
-    key = (part.task, part.run.protocol, part.split, few, data)
-    groups.setdefault(key, []).append(part)
-  together = []
-  for group in groups.values():
-    counted = [m for p in group for m in p.methods if m != "no_prompt"]
-    if len(set(counted)) < len(counted):
-      together += group
-      continue
-    # The run with most methods gives the others their name.
-    first = max(group, key=lambda part: len(part.methods))
-    group = [first, *(part for part in group if part is not first)]
-    group.reverse()  # What two runs have is taken from the first.
-    together.append(
-        dataclasses.replace(
-            first,
-            runs={m: p.runs[m] for p in group for m in p.methods},
-            methods={m: p.methods[m] for p in group for m in p.methods},
-            indices={m: p.indices[m] for p in group for m in p.methods},
-        )
-    )
-  return together
+
+  origin: str
+  text: str
 
 
-def _found_in(
-    path: pathlib.Path, family: str, above: tuple[pathlib.Path, ...]
-) -> Iterator[tuple[pathlib.Path, str, Mapping[str, Any]]]:
-  """Each run of a folder, with the suite it is part of and its summary."""
-  result = path / artifacts.RESULT
-  if not path.is_dir():
-    raise UserError(f"{path}: found no folder, expected that of a run or suite")
-  if not result.exists():
-    raise UserError(
-        f"{result}: not there, expected a finished run: the same `t5x train`"
-        " command goes on with it"
-    )
-  summary = artifacts.read_json(result)
-  if "runs" not in summary:
-    _check_summary(result, summary)
-    yield path, family, summary
-    return
-  names = summary["runs"]
-  if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
-    refuse(result, "runs", names, "a list of names")
-  for name in names:
-    member = path / name
-    if member.resolve() in above:
-      refuse(result, "runs", name, "a folder below")
-    yield from _found_in(member, str(path), (*above, member.resolve()))
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Reader:
+  """Collects the runs below one folder of the command line.
+
+  Attributes:
+    origin: that folder.
+    runs: suite and summary of each run, by its folder.
+    notes: what is missing.
+  """
+
+  origin: pathlib.Path
+  runs: dict[pathlib.Path, tuple[str, Mapping[str, Any]]]
+  notes: list[Note]
+
+  def note(self, path: pathlib.Path, text: str) -> None:
+    name = path.relative_to(self.origin)
+    self.notes.append(Note(origin=str(self.origin), text=f"{name} {text}."))
+
+  def read(
+      self, path: pathlib.Path, family: str, above: tuple[pathlib.Path, ...]
+  ) -> None:
+    """Finds each run of a folder, with the suite it is part of."""
+    result = path / artifacts.RESULT
+    if family and not result.exists():
+      self.note(path, "was not run, or its result is gone")
+      return
+    if not path.is_dir():
+      raise UserError(
+          f"{path}: found no folder, expected that of a run or suite"
+      )
+    if not result.exists():
+      raise UserError(
+          f"{result}: not there, expected a finished run: the same `t5x train`"
+          " command goes on with it"
+      )
+    summary = artifacts.read_json(result)
+    if "runs" not in summary:
+      check_summary(result, summary)
+      self.runs[path] = family, summary
+      return
+    names = _names(result, summary, "runs")
+    for name in names:
+      member = path / name
+      if member.resolve() in above:
+        refuse(result, "runs", name, "a folder below")
+      self.read(member, str(path), (*above, member.resolve()))
+    for name in _names(result, summary, "earlier"):
+      self.note(path / name, "is from an earlier command")
+    failed = summary.get("failed") or {}
+    if not isinstance(failed, dict):
+      refuse(result, "failed", failed, "reasons by name")
+    for name, reason in failed.items():
+      self.note(path / name, f"failed: {str(reason).rstrip('.')}")
 
 
-def read_runs(workdirs: Sequence[pathlib.Path]) -> list[Run]:
-  """All runs in the folders named, each once.
+def _names(
+    result: pathlib.Path, summary: Mapping[str, Any], key: str
+) -> list[str]:
+  found = summary.get(key, [])
+  if not isinstance(found, list) or not all(isinstance(n, str) for n in found):
+    refuse(result, key, found, "a list of names")
+  return found
+
+
+def read(workdirs: Sequence[pathlib.Path]) -> tuple[list[Run], list[Note]]:
+  """All runs in the folders named, each once, and what is missing of them.
 
   Args:
     workdirs: of runs, or of suites, which name theirs.
@@ -373,21 +290,29 @@ def read_runs(workdirs: Sequence[pathlib.Path]) -> list[Run]:
     UserError: a folder that is missing, a run that is not finished, or a file
       that is damaged.
   """
-  found: dict[pathlib.Path, tuple[pathlib.Path, str, Mapping[str, Any]]] = {}
-  for workdir in workdirs:
-    for one in _found_in(workdir, "", (workdir.resolve(),)):
-      found.setdefault(one[0].resolve(), one)
+  found: dict[pathlib.Path, dict[str, Any]] = {}
+  notes: list[Note] = []
+  for workdir in dict.fromkeys(workdirs):
+    reader = _Reader(origin=workdir, runs={}, notes=notes)
+    reader.read(workdir, "", (workdir.resolve(),))
+    for path, (family, summary) in reader.runs.items():
+      own = {"path": path, "family": family, "summary": summary}
+      own["origin"] = str(workdir) if family else ""
+      found.setdefault(path.resolve(), own)
   if not found:
     raise UserError(
         f"{workdirs[0] / artifacts.RESULT}: found no runs, expected one"
     )
   names = _short_names(list(found))
   return [
-      Run(name=name, path=path, family=family, summary=summary)
-      for name, (path, family, summary) in zip(
-          names, found.values(), strict=True
-      )
-  ]
+      Run(name=name, **own)
+      for name, own in zip(names, found.values(), strict=True)
+  ], notes
+
+
+def read_runs(workdirs: Sequence[pathlib.Path]) -> list[Run]:
+  """The runs of `read` alone."""
+  return read(workdirs)[0]
 
 
 def _short_names(paths: Sequence[pathlib.Path]) -> list[str]:

@@ -14,8 +14,9 @@ from xprompt_jax.html_report import (
 from xprompt_jax.html_report import (
     importance as importance_lib,
 )
+from xprompt_jax.html_report.checks import check_rows
 from xprompt_jax.html_report.content import Section, Table, slug
-from xprompt_jax.html_report.reading import Part, Run, check_rows
+from xprompt_jax.html_report.reading import Note, Part, Run
 
 # A page with more figures of one kind is not read.
 MOST_RUNS = 12
@@ -74,21 +75,31 @@ def masking(parts: Sequence[Part]) -> list[Section]:
   ]
 
 
-def variants(parts: Sequence[Part]) -> list[Section]:
-  """Figure 5: XPrompt beside its controls."""
+def variants(parts: Sequence[Part], folder: str = "") -> list[Section]:
+  """Figure 5: XPrompt beside its controls.
+
+  Args:
+    parts: of one folder.
+    folder: its name, where there are several.
+  """
+  title = "Variants and controls"
+  if not folder or folder.startswith("figure5"):
+    title += " (Figure 5)"
+  title += f": {folder}" if folder else ""
+  anchor = slug(f"variants {folder}")
   wanted = {*names.CONTROLS, *names.SEARCHES}
   used = [part for part in parts if wanted & set(part.methods)]
   if not used:
     return []
   pictures = []
-  for part, title in _titled(used)[:MOST_RUNS]:
+  for part, task in _titled(used)[:MOST_RUNS]:
     methods = [
         m for m in names.in_order(list(part.methods)) if m != "no_prompt"
     ]
     pictures.append(
         charts.bars(
-            slug(f"variants_{title}"),
-            f"{title}: mean score of each variant; points are seeds; the axis"
+            slug(f"{anchor}_{task}"),
+            f"{task}: mean score of each variant; points are seeds; the axis"
             " need not begin at 0",
             part,
             methods,
@@ -96,8 +107,8 @@ def variants(parts: Sequence[Part]) -> list[Section]:
     )
   return [
       Section(
-          anchor="variants",
-          title="Variants and controls (Figure 5)",
+          anchor=anchor,
+          title=title,
           text=[
               sentences.shown("XPrompt beside what lacks one part of it", used),
               *_controls_left_out(used),
@@ -149,6 +160,7 @@ def kept_share(parts: Sequence[Part]) -> list[Section]:
             own,
             part.methods["xprompt"],
             whole,
+            _selecting([part]),
         )
     )
   used = [part for part, _, _ in found]
@@ -158,12 +170,19 @@ def kept_share(parts: Sequence[Part]) -> list[Section]:
           title="Score against the share that is kept",
           text=[
               "Each point is a ticket that was trained, with its score on"
-              f" validation, on which XPrompt chose; {sentences.seeds(used)}.",
+              f" {_selecting(used)}, on which XPrompt chose;"
+              f" {sentences.seeds(used)}.",
               *_left_out(used[:MOST_RUNS], used),
           ],
           items=pictures,
       )
   ]
+
+
+def _selecting(parts: Sequence[Part]) -> str:
+  """What chose tickets, by the protocols of some parts."""
+  titles = [run_tables.split_title(part, "validation") for part in parts]
+  return " or ".join(dict.fromkeys(titles))
 
 
 def importance(parts: Sequence[Part]) -> list[Section]:
@@ -294,6 +313,20 @@ def auto_ratio(parts: Sequence[Part]) -> list[Section]:
               )
           ],
           items=tables,
+      )
+  ]
+
+
+def missing(notes: Sequence[Note]) -> list[Section]:
+  """Runs that failed, were not run, or are from an earlier command."""
+  if not notes:
+    return []
+  return [
+      Section(
+          anchor="missing",
+          title="Runs that are missing or from earlier commands",
+          text=[],
+          verdicts=[f"{note.origin}: {note.text}" for note in notes],
       )
   ]
 

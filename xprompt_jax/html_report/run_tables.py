@@ -5,8 +5,9 @@ from typing import Any
 
 from xprompt_jax import cells
 from xprompt_jax.html_report import names
+from xprompt_jax.html_report.checks import Row
 from xprompt_jax.html_report.content import Table
-from xprompt_jax.html_report.reading import Part, Row, Run
+from xprompt_jax.html_report.reading import Part, Run
 
 _STAGES = {
     "tune": "tuning",
@@ -60,6 +61,13 @@ _RULES = {
 }
 
 
+def split_title(part: Part, split: str) -> str:
+  """What a split is under the part's protocol."""
+  if split == "validation" and part.run.protocol == "heldout":
+    return "the half of validation that selected"
+  return names.SPLITS[split]
+
+
 def _ratio_line(rows: Sequence[Row], ratio: str, split: str) -> list[str]:
   return [
       cells.cell([row.get(ratio) for row in rows], 2),
@@ -85,7 +93,10 @@ def auto_ratio(part: Part, rows: Sequence[Row], name: str) -> Table:
     table.append(
         [granularity, _RULES.get(rule, rule), *_ratio_line(own, "ratio", split)]
     )
-  for method, granularity in (("token", "token"), ("xprompt", "piece")):
+  levels: list[str] = part.run.section("search").get("granularities") or []
+  # Of one granularity alone XPrompt is its ticket.
+  last = levels[-1] if len(levels) == 1 else "piece"
+  for method, granularity in (("token", "token"), ("xprompt", last)):
     if method in part.methods and granularity in {g for g, _ in groups}:
       line = _ratio_line(part.methods[method], f"{granularity}_ratio", split)
       table.append([granularity, "the search's choice", *line])
@@ -103,8 +114,8 @@ def auto_ratio(part: Part, rows: Sequence[Row], name: str) -> Table:
   return Table(
       name=name,
       caption=(
-          f"{part.task}: ratio and score on {names.SPLITS[split]} in percent,"
-          " by rule"
+          f"{part.task}: ratio and score on {split_title(part, split)} in"
+          " percent, by rule"
       ),
       columns=["granularity", "rule", "ratio", "score"],
       rows=table,

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 import statistics
 
 from xprompt_jax import cells
-from xprompt_jax.html_report import differences, names, sizes
+from xprompt_jax.comparisons import Comparison
+from xprompt_jax.html_report import differences, grouping, names, sizes
 from xprompt_jax.html_report.content import Table
 from xprompt_jax.html_report.reading import Part
 
-TUNING = "prompt_tuning"
+TUNING = grouping.TUNING
+part_titles = grouping.titles
 _DASH = "-"
 RECORD_TITLES = (
     "run",
@@ -55,62 +57,85 @@ def score_cell(
     part: Part, method: str, metric: str = "score", split: str | None = None
 ) -> str:
   """Such as "71.15 ± 0.96 (222/312)"; a dash where there is none."""
-  found = shares(part, method, metric, split)
-  text = cells.cell(part.values(method, metric, split), 2)
-  return f"{text} ({found})" if found else text
+  found = [shares(part, method, metric, split) or ""]
+  values = part.values(method, metric, split)
+  count = len(values)
+  if values and part.rows_lacking(method):
+    found.append(f"{count} seed{'s' if count != 1 else ''}")
+  notes = ", ".join(filter(None, found))
+  text = cells.cell(values, 2)
+  return f"{text} ({notes})" if notes else text
 
 
-def part_titles(parts: Sequence[Part]) -> list[str]:
-  """A title for each part: its task, and what else tells it from the others."""
-  protocols = len({part.run.protocol for part in parts}) > 1
-  titles = []
-  for part in parts:
-    title = part.task
-    if protocols:
-      title += f", {names.PROTOCOLS.get(part.run.protocol, part.run.protocol)}"
-    titles.append(title)
-  return [
-      f"{title} ({part.run.name})" if titles.count(title) > 1 else title
-      for title, part in zip(titles, parts, strict=True)
-  ]
+def method_title(parts: Sequence[Part], name: str) -> str:
+  """What a method is called in some parts; XPrompt by what it prunes."""
+  own = [part for part in parts if name in part.methods]
+  if name != "xprompt":
+    return names.method(name)
+  found = {
+      names.ticket(part.runs[name].section("search").get("granularities"))
+      for part in own
+  }
+  return found.pop() if len(found) == 1 else names.method(name)
 
 
-def _means(parts: Sequence[Part], method: str) -> str:
+def base_of(part: Part, name: str) -> str:
+  """What a method's gain is over: prompt tuning of as many steps if there."""
+  longer = grouping.LONGER
+  is_baseline = name in grouping.BASELINES and longer in part.methods
+  return longer if is_baseline else TUNING
+
+
+def primary(part: Part) -> str:
+  """The split that a protocol reports on; test, where there is one, beside."""
+  for split in ("heldout", "validation"):
+    if split == part.split or split in part.other_splits:
+      return split
+  return part.split
+
+
+def _means(parts: Sequence[Part], method: str, split: str | None) -> str:
   """Mean over tasks of a method's mean scores."""
   found = []
   for part in parts:
-    values = part.values(method, "score")
+    values = part.values(method, "score", split or primary(part))
     if not values or None in values:
       return _DASH
     found.append(cells.mean_and_spread(values)[0])  # type: ignore[arg-type]
   return f"{sum(found) / len(found):.2f}"
 
 
-def _record(part: Part, method: str, metric: str) -> list[object]:
+def _record(part: Part, method: str, metric: str, split: str) -> list[object]:
   """One line of the CSV file, with plain numbers."""
-  values = [v for v in part.values(method, metric) if v is not None]
+  values = [v for v in part.values(method, metric, split) if v is not None]
   mean, spread = cells.mean_and_spread(values) if values else (None, None)
   line: list[object] = [
       part.runs[method].name,
       part.task,
       part.run.protocol,
-      part.split,
-      part.num_examples.get(part.split, ""),
+      split,
+      part.num_examples.get(split, ""),
       method,
       metric,
       len(values),
       *("" if v is None else round(v, 6) for v in (mean, spread)),
-      shares(part, method, metric) or "",
+      shares(part, method, metric, split) or "",
   ]
   found = None
   if metric == "score":
-    found = differences.between(part, method, TUNING)
+    base = base_of(part, method)
+    found = differences.between(part, method, base, split)
+  return [*line, *gain_record(found)]
+
+
+def gain_record(found: Comparison | None) -> list[object]:
+  """Difference, interval, where it comes from and verdict, as plain values."""
   if found is None:
-    return [*line, "", "", "", "", ""]
+    return ["", "", "", "", ""]
   ends: list[object] = ["", ""]
   if found.interval is not None:
     ends = [round(end, 6) for end in found.interval]
-  return [*line, round(found.mean, 6), *ends, found.how or "", found.verdict]
+  return [round(found.mean, 6), *ends, found.how or "", found.verdict]
 
 
 def overview(
@@ -118,6 +143,7 @@ def overview(
     parts: Sequence[Part],
     caption: str,
     methods: Sequence[str] | None = None,
+    split: str | None = None,
 ) -> Table:
   """Methods by task: mean, standard deviation and k/N of each score.
 
@@ -126,6 +152,7 @@ def overview(
     parts: a column for each.
     caption: of the table.
     methods: its rows; None takes all.
+    split: None takes the one that each part's protocol reports on.
   """
   methods = methods_of(parts) if methods is None else methods
   titles = part_titles(parts)
@@ -137,8 +164,9 @@ def overview(
     columns.append("mean over tasks")
   rows = []
   for method in methods:
-    row = [names.method(method), *(score_cell(p, method) for p in parts)]
-    rows.append([*row, _means(parts, method)] if with_mean else row)
+    row = [method_title(parts, method)]
+    row += [score_cell(p, method, split=split or primary(p)) for p in parts]
+    rows.append([*row, _means(parts, method, split)] if with_mean else row)
   return Table(
       name=name,
       caption=caption,
@@ -147,7 +175,7 @@ def overview(
       records=[
           RECORD_TITLES,
           *(
-              _record(part, method, metric)
+              _record(part, method, metric, split or primary(part))
               for part in parts
               for method in methods
               if method in part.methods
@@ -185,10 +213,10 @@ def details(name: str, part: Part, title: str) -> Table:
   columns += ["score", *part.metrics] if several else part.metrics
   rows = []
   for method in names.in_order(list(part.methods)):
-    row = [names.method(method)]
+    row = [method_title([part], method)]
     shown = ("score", *part.metrics) if several else part.metrics
     row += [score_cell(part, method, metric) for metric in shown]
-    row += difference_cells(part, method, TUNING)
+    row += difference_cells(part, method, base_of(part, method))
     row += [score_cell(part, method, split=s) for s in part.other_splits]
     rows.append(row)
   columns += ["minus prompt tuning", "95 % interval", "verdict"]
@@ -241,7 +269,7 @@ def parameters(parts: Sequence[Part]) -> Table:
       ]
       mean = statistics.fmean(trained)
       cells_ = (
-          names.method(method),
+          method_title([part], method),
           cells.cell(trained, 0),
           sizes.share(mean, whole),
           cells.cell(kept, 0),

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 import dataclasses
+import os
+import pathlib
 import re
 from typing import Any
 
@@ -26,6 +28,7 @@ _APART = (
     "search.masking_draws",
     "search.auto_ratio",
 )
+_INIT_FILE = "prompt.init_file"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -89,11 +92,29 @@ class Sweep:
     return [settings(part.run).get(field) for part in self.parts]
 
 
+_STAGES = {"tune": "tuned prompt", "rewind": "final ticket"}
+
+
+def _source(place: str) -> str:
+  """A prompt's file as the run and the stage that left it."""
+  path, _, row = place.partition("#")
+  parts = pathlib.PurePath(os.path.normpath(path)).parts
+  if pathlib.PurePath(path).suffix:
+    parts = parts[:-1]
+  if parts and parts[-1] in _STAGES:
+    text = f"{_STAGES[parts[-1]]} of {'/'.join(parts[-3:-1])}"
+  else:
+    text = "/".join(parts[-2:])
+  return f"{text}, row {row}" if row else text
+
+
 def _label(part: Part, fields: Sequence[str]) -> tuple[str, ...]:
   own = settings(part.run)
   return tuple(
       sizes.short(own["model"])
       if name == "model"
+      else _source(str(own[name]))
+      if name == _INIT_FILE and own.get(name)
       else names.value(own.get(name))
       for name in fields
   )
@@ -150,4 +171,24 @@ def split_up(parts: Sequence[Part]) -> tuple[list[Part], list[Sweep]]:
       continue
     fields = tuple(differing([part.run for part in group]))
     found.setdefault((family, fields), []).extend(group)
-  return alone, [_sweep(group, key[1]) for key, group in found.items()]
+  return alone, [_sweep(group, fields) for fields, group in _joined(found)]
+
+
+def _joined(
+    found: Mapping[tuple, list[Part]],
+) -> list[tuple[list[str], list[Part]]]:
+  """A transfer's tasks together: the source's own runs differ in more."""
+  transfers = {family for family, fields in found if _INIT_FILE in fields}
+  together: dict[tuple, tuple[list[str], list[Part]]] = {}
+  for (family, fields), group in found.items():
+    transfer = family in transfers and _INIT_FILE in fields
+    key = (family, "transfer") if transfer else (family, fields)
+    titled, parts = together.setdefault(key, ([], []))
+    titled += [name for name in fields if name not in titled]
+    parts += group
+  for titled, parts in together.values():
+    # What a prompt comes from tells its runs apart; ratios come with it.
+    ratios = [n for n in titled if n.endswith("_ratios")]
+    if _INIT_FILE in titled:
+      titled[:] = [name for name in titled if name not in ratios]
+  return list(together.values())

@@ -2,7 +2,12 @@
 
 from collections.abc import Sequence
 
-from xprompt_jax.html_report import charts, sentences, sweep_tables
+from xprompt_jax.html_report import (
+    charts,
+    run_settings,
+    sentences,
+    sweep_tables,
+)
 from xprompt_jax.html_report.content import Picture, Section, Table, slug
 from xprompt_jax.html_report.settings import Sweep
 
@@ -53,12 +58,16 @@ def build(sweeps: Sequence[Sweep]) -> list[Section]:
         sweep, anchor, f"Scores in percent by {', '.join(sweep.titles)}"
     )
     items: list[Table | Picture] = [table, *_pictures(sweep, anchor)]
-    text = [sentences.shown(what, sweep.parts), sentences.SHARES]
+    text = [
+        sentences.shown(what, sweep.parts),
+        run_settings.sentence(sweep.parts),
+        sentences.SHARES,
+    ]
     sections.append(
         Section(
             anchor=anchor,
             title=title,
-            text=text,
+            text=[one for one in text if one],
             verdicts=_verdicts(sweep),
             items=items,
         )

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from xprompt_jax import cells
-from xprompt_jax.html_report import names, score_tables
+from xprompt_jax.html_report import differences, score_tables
 from xprompt_jax.html_report.content import Table
+from xprompt_jax.html_report.reading import Part
 from xprompt_jax.html_report.settings import Sweep
 
 # What the paper calls the table of each field.
@@ -14,7 +15,7 @@ _PAPER = {
     "prompt.init": "Initialisation (Table 6)",
     "prompt.num_pieces": "Number of pieces",
     "model": "Model size (Figure 1)",
-    "task.few_shot": "Number of training examples",
+    "task.few_shot": "Few-shot: number of training examples (Table 2)",
     "search.token_ratios": "Ratios",
 }
 _TRANSFER = "Transfer (Table 7)"
@@ -79,14 +80,17 @@ def table(sweep: Sweep, name: str, caption: str) -> Table:
                 round(mean, 6),
                 round(spread, 6),
                 score_tables.shares(part, method, "score") or "",
+                *_gain(part, method),
             ]
         )
   ends = ["XPrompt minus prompt tuning", "95 % interval", "verdict"]
-  columns = [*titles, "seeds", *map(names.method, methods), *ends]
+  shown = [score_tables.method_title(sweep.parts, m) for m in methods]
+  columns = [*titles, "seeds", *shown, *ends]
   if all(row[-3] == "-" for row in rows):
     columns, rows = columns[:-3], [row[:-3] for row in rows]
   keys = ["run_name", "task", "protocol", "split", "method", "seeds"]
   keys += ["mean", "standard_deviation", "right"]
+  keys += list(score_tables.RECORD_TITLES[-5:])
   return Table(
       name=name,
       caption=caption,
@@ -94,6 +98,12 @@ def table(sweep: Sweep, name: str, caption: str) -> Table:
       rows=rows,
       records=[[*sweep.titles, *keys], *records],
   )
+
+
+def _gain(part: Part, method: str) -> list[object]:
+  """What a method gains on prompt tuning, as the CSV files have it."""
+  base = score_tables.base_of(part, method)
+  return score_tables.gain_record(differences.between(part, method, base))
 
 
 def numbers(sweep: Sweep) -> list[float] | None:
