@@ -19,7 +19,7 @@ _HEAD = """\
 Written by `docs/results.py` from result files. All of it is about the bundled
 1 M parameter model and its four synthetic tasks, and about nothing else: it shows
 that the method runs as defined, not what it does for a large T5. Each seed
-selects its checkpoint and its ticket on validation; test is looked at once.
+selects its checkpoint and its ticket on validation; nothing was chosen on test.
 The verdict wants the 95 % interval of the mean difference to leave out 0;
 [evaluation.md](evaluation.md) says what it stands on.
 """

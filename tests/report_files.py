@@ -43,11 +43,7 @@ def config(**sections):
       "prompt": {"length": 2, "num_pieces": 2, "init": "sampled_vocab"},
       "train": {"num_steps": 10},
       "splits": {"train": "a" * 64},
-      "search": {
-          "granularities": ["token", "piece"],
-          "token_ratios": [0.2] * 4,
-          "piece_ratios": [0.2] * 5,
-      },
+      "search": {"granularities": ["token", "piece"]},
   }
   for name, fields in sections.items():
     found[name] = {**found.get(name, {}), **fields}

@@ -17,12 +17,14 @@ FILES = sorted(path.stem for path in (GIN / "experiments").glob("*.gin"))
 LARGE = "experiments/settings/t5_1_1_large.gin"
 RUNS = {
     "table1_baselines": [
+        "prompt_tuning",
         "fine_tuning",
         "prefix_tuning",
         "p_tuning",
         "p_tuning_v2",
     ],
     "table1_baselines_paper": [
+        "prompt_tuning",
         "fine_tuning",
         "prefix_tuning",
         "p_tuning",
@@ -108,11 +110,41 @@ def test_the_same_file_on_t5_large(name):
     assert config.train == paper.train
     assert config.task.max_examples is None
     assert config.task.test_split is None
-    assert config.search.granularities == ("token", "piece")
-    assert config.search.token_ratios == paper.search.token_ratios
     if name != "figure1_size" and config.method.name == "prompt_tuning":
       assert config.model == paper.model
       assert config.checkpoint == paper.checkpoint
+
+
+@pytest.mark.parametrize("name", [f for f in FILES if f != "figure1_size"])
+def test_what_a_file_tests_is_the_same_on_t5_large(name):
+  small = configs_of(f"experiments/{name}.gin", task="mini_cb")
+  large = configs_of(f"experiments/{name}.gin", LARGE, task="cb")
+  for run, config in small.items():
+    search, same = config.search, large[run].search
+    for field in ("granularities", "strategy", "importances", "controls"):
+      assert getattr(same, field) == getattr(search, field)
+    for field in ("token_ratios", "piece_ratios"):
+      # The bundled model takes some of the paper's.
+      ratios = getattr(search, field)
+      whole = ratios == (0.1, 0.3, 0.6)
+      expected = tuple(i / 10 for i in range(1, 10)) if whole else ratios
+      assert getattr(same, field) == expected
+    assert large[run].seeds == config.seeds
+    assert large[run].task.protocol == config.task.protocol
+
+
+def test_pieces_are_pruned_alone_whatever_the_model():
+  found = configs_of("experiments/pieces.gin", LARGE, task="cb")
+  for config in found.values():
+    assert config.search.granularities == ("piece",)
+    assert config.search.piece_ratios == (0.1, 0.4)
+
+
+@pytest.mark.parametrize("name", ["table1_methods", "table1_paper"])
+def test_table_1_has_random_tickets_and_a_retrained_prompt(name):
+  (config,) = configs_of(f"experiments/{name}.gin", task="mini_cb").values()
+  assert config.search.importances == ("gradient", "random")
+  assert config.search.controls == ("retrained",)
 
 
 def test_transfer_starts_from_the_source():
@@ -303,12 +335,11 @@ def test_one_table_of_several_tasks_is_divided(tmp_path):
   runs = experiments.runs_of(tmp_path / "table")
   assert {task for task, _ in runs} == {"a", "b"}
   sides = Side("xprompt"), Side("prompt_tuning")
-  keys = {task: run for task, run in runs}
   found = {
       task: experiments.compare({(task, ""): path.parent}, task, *sides, None)[
           1
       ]
-      for task in keys
+      for task in ("a", "b")
   }
   assert found["a"].differences == found["b"].differences == (50.0, 25.0)
   # Of task a what is known is not the share that its rows have.

@@ -135,13 +135,18 @@ def test_one_seed_is_said_to_be_one_and_selecting_on_what_is_reported_too(
       methods={
           "prompt_tuning": (report_files.row(0, 1, splits=splits),),
           "xprompt": (report_files.row(0, 2, splits=splits),),
+          "retrained": (report_files.row(0, 2, splits=splits),),
       },
       num_examples={"train": 8, "validation": 4},
+      search={"token_ratios": [0.1] * 4, "piece_ratios": [0.1] * 5},
   )
   assert _sections(run)["scores"].verdicts == [
       "rte, validation: XPrompt minus prompt tuning is +25.00 points over 1 seed,"
       " 2/4 against 1/4 right: no clear difference with this seed. Validation also"
-      " chose among 9 tickets of each seed, which favours methods that choose."
+      " chose among 9 tickets of each seed, which favours methods that choose.",
+      "rte, validation: retrained, nothing pruned minus XPrompt is +0.00 points"
+      " over 1 seed, 2/4 against 2/4 right: no difference. Validation chose"
+      " XPrompt's ticket and not the control's, which favours XPrompt.",
   ]
 
 
@@ -513,7 +518,10 @@ def _experiments(tmp_path):
   report_files.write_suite(tmp_path / "table1_methods", rte={"methods": both})
   report_files.write_suite(
       tmp_path / "table1_baselines",
-      tuned={"methods": {"prompt_tuning": (4, 4)}, "train": {"num_steps": 20}},
+      prompt_tuning={
+          "methods": {"prompt_tuning": (4, 4), "xprompt": (1, 1)},
+          "train": {"num_steps": 20},
+      },
       fine={"methods": {"fine_tuning": (3, 4)}, "train": {"num_steps": 20}},
   )
   return [
