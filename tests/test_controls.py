@@ -82,9 +82,22 @@ def test_random_and_magnitude_have_the_counts_of_the_ticket(
   )
   for count in (masks_lib.kept_tokens, masks_lib.kept_pieces):
     assert count(found).tolist() == count(expected).tolist()
-  # A token is kept where it has a piece, and nowhere else.
+  # A token that has a piece is kept, and as many without one as in the ticket.
   some = found.piece_mask.any(axis=-1)
-  assert (found.token_mask == some).all()
+  assert (found.token_mask >= some).all()
+  assert (found.token_mask.sum(axis=-1) == ticket.token_mask.sum()).all()
+
+
+def test_tokens_without_pieces_are_seen_as_in_the_ticket():
+  """The second lost its pieces alone, so `ignore` hides the third only."""
+  pieces = np.array([[1, 1], [0, 0], [0, 0]], np.float32)
+  ticket = PromptMasks(token_mask=TICKET.token_mask, piece_mask=pieces)
+  # Tokens 0.5, 2, 4.
+  prompt = np.array([[0, 1, 0, 1], [2] * 4, [4] * 4], np.float32)
+  masks = controls.magnitude_masks(ticket, prompt)
+  assert masks.token_mask.tolist() == [0, 1, 1]
+  assert masks.piece_mask.tolist() == [[0, 0], [0, 0], [1, 1]]
+  assert controls.random_masks(ticket, 3, "a").token_mask.sum() == 2
 
 
 ALL = dataclasses.replace(

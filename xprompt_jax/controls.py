@@ -11,7 +11,9 @@
   more: what a ticket's second training gains by itself.
 - `no_rewind`: the tuned prompt behind the ticket's masks, not trained again.
 
-A token that is left without a piece is pruned.
+`reversed` prunes a token that the ticket keeps whole. `random` and `magnitude`
+prune as many as the ticket does: a token that lost its pieces alone stays in sight
+of attention (`pruned_tokens = "ignore"`), there as here.
 """
 
 import dataclasses
@@ -82,12 +84,18 @@ def _of_same_counts(
     masks: PromptMasks, scores: dict[str, np.ndarray]
 ) -> PromptMasks:
   table = stages.stack_masks([masks])
-  return importance.masks_of_counts(
-      scores[importance.TOKEN_SCORES][0],
+  token_scores = scores[importance.TOKEN_SCORES][0]
+  found = importance.masks_of_counts(
+      token_scores,
       scores[importance.PIECE_SCORES][0],
       int(masks_lib.kept_tokens(table)[0]),
       int(masks_lib.kept_pieces(table)[0]),
   )
+  # Those that follow have no piece, as many as in the ticket.
+  count = int(np.asarray(masks.token_mask).sum())
+  token_mask = np.zeros(len(token_scores), np.float32)
+  token_mask[np.argsort(-token_scores, kind="stable")[:count]] = 1.0
+  return dataclasses.replace(found, token_mask=token_mask)
 
 
 def length_masks(masks: PromptMasks) -> PromptMasks:

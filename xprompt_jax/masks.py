@@ -87,8 +87,8 @@ def take_rows(masks: PromptMasks, rows: AnyArray) -> PromptMasks:
 
 
 def without_absent(
-    prompt: Float[AnyArray, "*R P H"], masks: PromptMasks
-) -> tuple[Float[AnyArray, "*R Q H"], PromptMasks]:
+    prompt: Float[np.ndarray, "*R P H"], masks: PromptMasks
+) -> tuple[Float[np.ndarray, "*R Q H"], PromptMasks]:
   """Leaves out the positions in front that none of the prompts has.
 
   Exact: absent positions are hidden, and T5's positions are relative.
