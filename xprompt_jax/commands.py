@@ -83,12 +83,12 @@ def train(
   is_baseline = config.method.name != PROMPT_TUNING
   run = baselines.run_experiment if is_baseline else search.run_experiment
   summary = run(experiment)
-  nearest_words.write(
-      workdir,
-      experiment.frozen_params["token_embedder"]["embedding"],
-      experiment.vocabulary,
-  )
   if not finished:
+    nearest_words.write(
+        workdir,
+        experiment.frozen_params["token_embedder"]["embedding"],
+        experiment.vocabulary,
+    )
     # A run that was stopped may have gone on with another search.
     artifacts.write_text(workdir / artifacts.CONFIG, gin_config)
   scoreboard.print_run(summary, workdir)
