@@ -556,7 +556,7 @@ def test_table_1_of_many_folders(tmp_path):
   ]
   assert table1.text[1].startswith(
       "Settings. fine-tuning, prompt tuning, steps of the baselines: 20 steps."
-      " prompt tuning: 10 steps. XPrompt: 10 steps; granularity token and piece;"
+      " prompt tuning: 10 steps. XPrompt: 10 steps; granularity token and piece"
   )
 
 

@@ -18,6 +18,7 @@ TUNING = "prompt_tuning"
 # Prompt tuning of as many steps as the baselines have, where it is not the one
 # that XPrompt goes on from.
 LONGER = "prompt_tuning_longer"
+_PLAIN = (TUNING, "no_prompt")
 # How rows are computed together, and where data come from: fingerprints say
 # what they are.
 _NOT_DATA = ("buckets", "module", "train_split", "validation_split")
@@ -90,14 +91,27 @@ def merged(found: Sequence[Part]) -> list[Part]:
   return together
 
 
+def without_search(parts: Sequence[Part]) -> list[Part]:
+  """The prompt tuning that stands among baselines, without its search.
+
+  It is there for its steps, in a run of that name.
+  """
+  if not any({*BASELINES} & part.methods.keys() for part in parts):
+    return list(parts)
+
+  def kept(part: Part) -> Part:
+    if part.run.path.name != TUNING or TUNING not in part.methods:
+      return part
+    methods = {m: r for m, r in part.methods.items() if m in _PLAIN}
+    return dataclasses.replace(part, methods=methods)
+
+  return [kept(part) for part in parts]
+
+
 def is_baselines(parts: Sequence[Part]) -> bool:
   """Whether parts have baselines and no ticket."""
   found = {m for part in parts for m in part.methods}
-  return bool(found & {*BASELINES}) and found <= {
-      *BASELINES,
-      TUNING,
-      "no_prompt",
-  }
+  return bool(found & {*BASELINES}) and found <= {*BASELINES, *_PLAIN}
 
 
 def _renamed(part: Part) -> Part:

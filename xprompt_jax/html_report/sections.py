@@ -161,6 +161,7 @@ def _by_origin(
   sweeps: list[settings_lib.Sweep] = []
   for origin in dict.fromkeys(run.origin for run in runs):
     parts = [p for r in runs if r.origin == origin for p in parts_of(r)]
+    parts = grouping.without_search(parts)
     single, own = settings_lib.split_up(parts)
     sweeps += own
     if single:

@@ -186,7 +186,7 @@ def _joined(
     titled, parts = together.setdefault(key, ([], []))
     titled += [name for name in fields if name not in titled]
     parts += group
-  for titled, parts in together.values():
+  for titled, _ in together.values():
     # What a prompt comes from tells its runs apart; ratios come with it.
     ratios = [n for n in titled if n.endswith("_ratios")]
     if _INIT_FILE in titled:
