@@ -138,7 +138,7 @@ BINDINGS = [
         "PrompConfig.length=3",
         "--gin.PrompConfig.length=3: found no class 'PrompConfig', expected"
         " one of ExperimentConfig, T5Config, TaskConfig, PromptConfig,"
-        " OptimizerConfig, TrainConfig, SearchConfig",
+        " OptimizerConfig, TrainConfig, SearchConfig, MethodConfig",
     ),
     (
         "PROMPT_LENGTH=0",
@@ -199,7 +199,8 @@ BINDINGS = [
     ),
     (
         "SEARCH_STRATEGY='best'",
-        "SearchConfig.strategy: found 'best', expected one of linear, grid",
+        "SearchConfig.strategy: found 'best', expected one of linear, grid,"
+        " levels",
     ),
     (
         "MIXTURE_OR_TASK_NAME=3",
