@@ -281,6 +281,43 @@ def test_a_state_that_lacks_a_leaf_is_refused(tmp_path):
     trainer_of(tmp_path, method, optimizer, scores).train(start)
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"optimizer/0": None}, r"optimizer/0: found None, expected shape"),
+        ({"optimizer/1": np.zeros((2, 9))}, r"optimizer/1: found \(2, 9\)"),
+        ({"optimizer/7": np.zeros(2)}, r"/7: found \(2,\), expected no such"),
+        ({"loss_sum": None}, r"loss_sum: found None, expected shape \(2,\)"),
+        (
+            {"best_step": np.zeros(3)},
+            r"best_step: found \(3,\), expected shape",
+        ),
+    ],
+)
+def test_a_state_of_another_optimizer_is_refused(tmp_path, changed, message):
+  method, optimizer = METHODS["p_tuning_v2"]
+  start = start_of(method, (4, 9))
+  leaves = jax.tree.leaves(optimizer_lib.init_rows(optimizer, start))
+  assert len(leaves) == 7  # Of AdamW: a count, and two moments of each leaf.
+  arrays = {
+      **start,
+      **{f"best_{name}": leaf for name, leaf in start.items()},
+      **{f"optimizer/{i}": leaf for i, leaf in enumerate(leaves)},
+      "step": np.array(0),
+      "best_step": np.zeros(2, np.int64),
+      "loss_sum": np.zeros(2),
+      "loss_steps": np.array(0),
+      **changed,
+  }
+  artifacts.save_arrays(
+      tmp_path / artifacts.STATE,
+      {name: leaf for name, leaf in arrays.items() if leaf is not None},
+  )
+  scores = lambda trained: [{"score": 1.0}] * 2  # noqa: E731
+  with pytest.raises(UserError, match=message):
+    trainer_of(tmp_path, method, optimizer, scores).train(start)
+
+
 def lstm_by_hand(leaves, inputs):
   """Hochreiter and Schmidhuber 1997 with torch's gates, a loop in NumPy."""
   sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731

@@ -101,11 +101,25 @@ def check(config, methods):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_leaves_of_each_model_are_the_closed_form(name):
+def test_each_model_has_so_many_numbers_to_train(name):
   config = config_of(name)
-  assert size(frozen_shapes(config)) == MODELS[name]
-  found = check(config, (FineTuning(), *BASELINES))
+  found = [
+      (m.trained_parameters(config), m.inference_parameters(config))
+      for m in (FineTuning(), *BASELINES)
+  ]
   assert found == [(MODELS[name], MODELS[name]), *EXPECTED[name]]
+
+
+def test_leaves_of_the_bundled_model_are_the_closed_form():
+  config = config_of("bundled")
+  assert size(frozen_shapes(config)) == MODELS["bundled"]
+  found = check(config, (FineTuning(), *BASELINES))
+  assert found[1:] == EXPECTED["bundled"]
+
+
+@pytest.mark.parametrize("name", ["t5_1_1_large", "t5_1_1_xl", "t5_1_1_xxl"])
+def test_the_frozen_models_have_so_many_parameters(name):
+  assert size(frozen_shapes(config_of(name))) == MODELS[name]
 
 
 def test_leaves_of_an_odd_model_are_the_closed_form():

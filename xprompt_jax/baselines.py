@@ -1,26 +1,26 @@
 """A run of a baseline: tuned, folded, evaluated, with a summary as a search's.
 
 What is particular to fine-tuning, prefix tuning or P-tuning stands in
-`methods/`. Here a table of rows is trained as any other; what inference needs
-of each row is written, read again and evaluated, so that a result is one of the
-file. P-tuning leaves `tune/prompt.safetensors`, an ordinary prompt; the others
-`tune/adapter.safetensors`: the T5's parameters that they replace or add, by
-their names.
+`methods/`. Here rows are trained in a table as any others, or one after another
+where each is a model; what inference needs of each row is written, read again
+and evaluated, so that a result is one of the file. P-tuning leaves
+`tune/prompt.safetensors`, an ordinary prompt; the others
+`adapter.safetensors`: the T5's parameters that they replace or add, by their
+names.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import dataclasses
 import pathlib
 import time
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from xprompt_jax import (
     answers,
     artifacts,
+    baseline_rows,
     correctness,
     methods,
     other_tasks,
@@ -31,83 +31,48 @@ from xprompt_jax import (
 from xprompt_jax import masks as masks_lib
 from xprompt_jax.experiment import Experiment
 from xprompt_jax.methods.protocol import Adapted, Baseline
-from xprompt_jax.tickets import Table, Ticket, save_table
+from xprompt_jax.tickets import Ticket
 from xprompt_jax.trainer import TableTrainer
 from xprompt_jax.types import PromptMasks
-
-ADAPTER = "adapter.safetensors"
-
-
-def _tickets(experiment: Experiment) -> list[Ticket]:
-  """A row for each task and seed, as a search has them."""
-  return [
-      Ticket(seed=seed, task=task)
-      for task in experiment.data.tasks
-      for seed in experiment.config.seeds
-  ]
-
-
-def _adapt(experiment: Experiment, method: Baseline, leaves: Any) -> Adapted:
-  """The model of one row, from its leaves without R."""
-  leaves = jax.tree.map(jnp.asarray, leaves)
-  return method.adapt(leaves, {}, experiment.model, experiment.frozen_params)
-
-
-def _start(experiment: Experiment, method: Baseline, seeds: Sequence[int]):
-  """Where the rows start: leaves [R, ...]; a row depends on its seed alone."""
-  rows = {
-      seed: method.initial(
-          jax.random.key(seed),
-          experiment.config.model,
-          experiment.frozen_params,
-      )
-      for seed in dict.fromkeys(seeds)
-  }
-  return trained_leaves.stacked([rows[seed] for seed in seeds])
 
 
 def _of_row(
     experiment: Experiment, adapted: Adapted
 ) -> tuple[Experiment, np.ndarray, PromptMasks]:
   """The experiment of one row: its parameters, and a table of its prompt."""
-  config = experiment.config
   prompt, masks = prompts.zero_length_table(
-      config.prompt.num_pieces, config.model.emb_dim
+      baseline_rows.NUM_PIECES, experiment.config.model.emb_dim
   )
   if adapted.prompt.shape[0]:
     prompt = adapted.prompt[None]
     masks = masks_lib.full_masks(
-        1, adapted.prompt.shape[0], config.prompt.num_pieces
+        1, adapted.prompt.shape[0], baseline_rows.NUM_PIECES
     )
   own = dataclasses.replace(experiment, frozen_params=adapted.params)
   return own, np.asarray(prompt), masks
 
 
-def _validate(
-    experiment: Experiment, rows: Sequence[Adapted], tasks: Sequence[str | None]
-) -> list[dict[str, float]]:
-  """The metrics on validation of each row, one after another."""
-  found = []
-  for adapted, task in zip(rows, tasks, strict=True):
-    own, prompt, masks = _of_row(experiment, adapted)
-    found += own.evaluate("validation", prompt, masks, [task])
-  return found
-
-
-def run_tune(
-    experiment: Experiment, method: Baseline
-) -> tuple[list[dict[str, Any]], list[Adapted]]:
-  """Trains a row for each task and seed, all in one table.
+def validate(
+    experiment: Experiment, adapted: Adapted, task: str | None
+) -> dict[str, float]:
+  """The metrics of one row on validation.
 
   Args:
     experiment: what is loaded.
-    method: the baseline.
-
-  Returns:
-    What result files say of each row, and its model as the files have it.
+    adapted: the row's model.
+    task: what it reads, as for `Experiment.rows`.
   """
-  folder = experiment.workdir / artifacts.TUNE
-  tickets = _tickets(experiment)
+  own, prompt, masks = _of_row(experiment, adapted)
+  return own.evaluate("validation", prompt, masks, [task])[0]
+
+
+def _stage(
+    experiment: Experiment,
+    folder: pathlib.Path,
+    tickets: Sequence[Ticket],
+    train: Callable[[], list[dict[str, Any]]],
+) -> list[dict[str, Any]]:
+  """What result files say of each row; trained unless that is done."""
   config = {
       **experiment.stage_config,
       "tickets": [ticket.as_json() for ticket in tickets],
@@ -123,11 +88,56 @@ def run_tune(
       artifacts.write_json(state, config)
     result = {
         "config": config,
-        "rows": _train(experiment, method, folder, tickets),
+        "rows": train(),
         "seconds": round(time.monotonic() - started, 3),
     }
     artifacts.write_json(folder / artifacts.RESULT, result)
-  return result["rows"], _read(experiment, folder, len(tickets))
+  return result["rows"]
+
+
+def run_tune(experiment: Experiment, method: Baseline) -> list[dict[str, Any]]:
+  """Trains a row for each task and seed.
+
+  They are one table, or tables one after another in `tune/row_R/`, R their
+  first row, where the method says how many rows memory should hold.
+
+  Args:
+    experiment: what is loaded.
+    method: the baseline.
+
+  Returns:
+    What result files say of each row; `baseline_rows.read_row` has its model.
+  """
+  folder = experiment.workdir / artifacts.TUNE
+  tickets = baseline_rows.tickets_of(experiment)
+  parts = baseline_rows.parts_of(method, folder, tickets)
+
+  def train_part(where, own):
+    rows = _stage(
+        experiment, where, own, lambda: _train(experiment, method, where, own)
+    )
+    _drop_state(method, where)
+    return rows
+
+  def train():
+    rows = [row for where, own in parts for row in train_part(where, own)]
+    lines = []
+    for where, own in parts:
+      first = tickets.index(own[0])
+      own_lines = artifacts.read_json_lines(where / artifacts.METRICS)
+      lines += [{**line, "row": first + line["row"]} for line in own_lines]
+    artifacts.write_json_lines(folder / artifacts.METRICS, lines)
+    return rows
+
+  if len(parts) > 1:
+    return _stage(experiment, folder, tickets, train)
+  return train_part(folder, tickets)
+
+
+def _drop_state(method: Baseline, folder: pathlib.Path) -> None:
+  """Removes the state of a table that is done, where it holds whole models."""
+  if method.rows_at_once is not None:
+    (folder / artifacts.STATE).unlink(missing_ok=True)
 
 
 def _train(
@@ -140,12 +150,18 @@ def _train(
   tasks = [ticket.task for ticket in tickets]
 
   def evaluate(trained: Any) -> list[dict[str, float]]:
-    rows = [
-        _adapt(experiment, method, trained_leaves.row_of(trained, row))
-        for row in range(len(tickets))
+    return [
+        validate(
+            experiment,
+            baseline_rows.adapt(
+                experiment, method, trained_leaves.row_of(trained, row)
+            ),
+            task,
+        )
+        for row, task in enumerate(tasks)
     ]
-    return _validate(experiment, rows, tasks)
 
+  name = folder.relative_to(experiment.workdir)
   trainer = TableTrainer(
       config=experiment.config.train,
       optimizer=experiment.config.optimizer,
@@ -156,12 +172,12 @@ def _train(
       rows=experiment.rows("train", seeds, tasks),
       evaluate=evaluate,
       folder=folder,
-      tensorboard=experiment.workdir / artifacts.TENSORBOARD,
+      tensorboard=experiment.workdir / artifacts.TENSORBOARD / name.parent,
       mesh=experiment.mesh,
   )
-  start = _start(experiment, method, seeds)
-  trained = trainer.train(start)
-  _write(experiment, method, folder, tickets, start, trained.trained)
+  # No name holds on to the start: the trainer lets go of it.
+  trained = trainer.train(baseline_rows.start_of(experiment, method, seeds))
+  baseline_rows.write(experiment, method, folder, tickets, trained.trained)
   return [
       {**_line(experiment, method, ticket), "validation": metrics}
       for ticket, metrics in zip(tickets, trained.metrics, strict=True)
@@ -175,83 +191,27 @@ def _line(
   config = experiment.config
   trained = method.trained_parameters(config.model)
   needed = method.inference_parameters(config.model)
-  is_prompt = method.name == "p_tuning"
   return {
       **ticket.as_json(),
-      "kept_tokens": method.length if is_prompt else None,
-      "kept_pieces": method.length * config.prompt.num_pieces
-      if is_prompt
-      else None,
+      "kept_tokens": method.length if method.makes_prompt else None,
+      "kept_pieces": None,
       "tunable_parameters": trained,
       **({"inference_parameters": needed} if needed != trained else {}),
   }
 
 
-def _write(
-    experiment: Experiment,
-    method: Baseline,
-    folder: pathlib.Path,
-    tickets: Sequence[Ticket],
-    start: Any,
-    trained: Any,
-) -> None:
-  """Folds the rows and writes what inference needs of them."""
-  adapted = [
-      _adapt(experiment, method, trained_leaves.row_of(trained, row))
-      for row in range(len(tickets))
-  ]
-  if adapted[0].prompt.shape[0]:
-    first = [
-        _adapt(experiment, method, trained_leaves.row_of(start, row)).prompt
-        for row in range(len(tickets))
-    ]
-    table = Table(
-        tickets=tuple(tickets),
-        prompt=np.stack([row.prompt for row in adapted]),
-        masks=masks_lib.full_masks(
-            len(tickets), method.length, experiment.config.prompt.num_pieces
-        ),
-    )
-    save_table(folder / artifacts.PROMPT, table, start=np.stack(first))
-    return
-  frozen = trained_leaves.by_name(experiment.frozen_params)
-  rows = [trained_leaves.by_name(row.params) for row in adapted]
-  own = [n for n, leaf in rows[0].items() if leaf is not frozen.get(n)]
-  artifacts.save_arrays(
-      folder / ADAPTER,
-      {name: np.stack([row[name] for row in rows]) for name in own},
-  )
-
-
-def _read(
-    experiment: Experiment, folder: pathlib.Path, num_rows: int
-) -> list[Adapted]:
-  """What `_write` wrote, as the model of each row."""
-  width = experiment.config.model.emb_dim
-  if (folder / artifacts.PROMPT).exists():
-    arrays, own = artifacts.load_arrays(folder / artifacts.PROMPT), {}
-    prompt = arrays["prompt"]
-  else:
-    own = artifacts.load_arrays(folder / ADAPTER)
-    prompt = np.zeros((num_rows, 0, width), np.float32)
-  frozen = trained_leaves.by_name(experiment.frozen_params)
-  return [
-      Adapted(
-          params=trained_leaves.nested(
-              {**frozen, **{name: leaf[row] for name, leaf in own.items()}}
-          ),
-          prompt=prompt[row],
-          visible=np.ones(prompt.shape[1], bool),
-      )
-      for row in range(num_rows)
-  ]
+def _finals(
+    experiment: Experiment, adapted: Adapted, task: str | None
+) -> answers.Finals:
+  """The metrics of one row on the splits that report."""
+  own, prompt, masks = _of_row(experiment, adapted)
+  return answers.finals(own, prompt, masks, [task])
 
 
 def run_evaluate(
     experiment: Experiment,
     method: Baseline,
     lines: Sequence[dict[str, Any]],
-    rows: Sequence[Adapted],
 ) -> list[dict[str, Any]]:
   """The baseline's results beside those of no prompt, on every split.
 
@@ -260,8 +220,7 @@ def run_evaluate(
   Args:
     experiment: what is loaded.
     method: the baseline.
-    lines: from `run_tune`, as are
-    rows: its models.
+    lines: from `run_tune`.
 
   Returns:
     `methods` of docs/files.md.
@@ -282,11 +241,15 @@ def run_evaluate(
   without = answers.join(
       [search.without_prompt(experiment, t) for t in experiment.data.tasks]
   )
-  parts = []
-  for adapted, task in zip(rows, tasks, strict=True):
-    own, prompt, masks = _of_row(experiment, adapted)
-    parts.append(answers.finals(own, prompt, masks, [task]))
-  finals = answers.join(parts)
+  # One row in memory at a time: none has a name.
+  finals = answers.join(
+      [
+          _finals(
+              experiment, baseline_rows.read_row(experiment, method, row), task
+          )
+          for row, task in enumerate(tasks)
+      ]
+  )
   found = [
       {"method": search.NO_PROMPT, "rows": without.lines},
       {
@@ -324,7 +287,13 @@ def run_experiment(experiment: Experiment) -> dict[str, Any]:
   Raises:
     UserError: WORKDIR belongs to another config, or a stage cannot go on.
   """
-  config = experiment.config
+  config = dataclasses.replace(
+      experiment.config,
+      prompt=dataclasses.replace(
+          experiment.config.prompt, num_pieces=baseline_rows.NUM_PIECES
+      ),
+  )
+  experiment = dataclasses.replace(experiment, config=config)
   method = methods.build_baseline(config.method, config.prompt.length)
   whole = {
       **experiment.stage_config,
@@ -335,8 +304,8 @@ def run_experiment(experiment: Experiment) -> dict[str, Any]:
   summary = artifacts.finished_result(experiment.workdir, whole)
   if summary is not None:
     return summary
-  lines, rows = run_tune(experiment, method)
-  found = run_evaluate(experiment, method, lines, rows)
+  lines = run_tune(experiment, method)
+  found = run_evaluate(experiment, method, lines)
   summary = {
       "schema": search.SCHEMA,
       "config": whole,
@@ -344,7 +313,7 @@ def run_experiment(experiment: Experiment) -> dict[str, Any]:
       "num_examples": experiment.data.num_examples(config.seeds[0]),
       **search.members_of(experiment),
       "prompt_length": method.length,
-      "num_pieces": config.prompt.num_pieces,
+      "num_pieces": baseline_rows.NUM_PIECES,
       "methods": found,
       "tickets_tried": 0,
       "seconds": search.seconds_of(experiment),

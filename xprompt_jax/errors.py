@@ -25,7 +25,7 @@ def mendable(error: Exception) -> str | None:
   elif isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" in str(error):
     text = (
         "the device is out of memory, expected less at once: ROWS_PER_CHUNK,"
-        " ExperimentConfig.eval_batch_size or score_batch_size smaller, or"
+        " SEEDS, ExperimentConfig.eval_batch_size or score_batch_size smaller, or"
         " T5Config.remat = True; finished stages are kept"
     )
   elif isinstance(error, OSError):

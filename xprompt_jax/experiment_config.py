@@ -8,14 +8,14 @@ import dataclasses
 from typing import Any
 
 from xprompt_jax import evaluation
-from xprompt_jax.methods.config import MethodConfig
+from xprompt_jax.methods.config import PROMPT_TUNING, MethodConfig
 from xprompt_jax.optimizer import OptimizerConfig
 from xprompt_jax.prompts import PromptConfig
 from xprompt_jax.pruning import SearchConfig
 from xprompt_jax.t5.config import T5Config
 from xprompt_jax.task_config import TaskConfig
 from xprompt_jax.trainer import TrainConfig
-from xprompt_jax.types import require, require_int
+from xprompt_jax.types import UserError, require, require_int
 
 # Fields that say where and how fast results are computed, by section of the root
 # config. They change results by rounding alone, of which training at 0.3 makes
@@ -57,6 +57,26 @@ _LATER_FIELDS: dict[str, dict[str, Any]] = {
     },
 }
 _DTYPES = ("float32", "bfloat16")
+_PROMPT_RATE = 0.3
+# What a baseline does with a field: the methods that use it. Fields that are not
+# here are used by all.
+_USED_BY = {
+    ("prompt", "length"): ("prefix_tuning", "p_tuning", "p_tuning_v2"),
+    ("prompt", "num_pieces"): (),
+    ("prompt", "init"): (),
+    ("prompt", "init_text"): (),
+    ("prompt", "init_file"): (),
+    # Of P-tuning's prompt, which may be exported.
+    ("prompt", "pruned_tokens"): ("p_tuning",),
+    ("method", "mid_dim"): ("prefix_tuning",),
+    ("method", "prompt_encoder"): ("p_tuning",),
+}
+_USED_BY_OPTIMIZER = {
+    "decay_rate": "adafactor",
+    "clipping_threshold": "adafactor",
+    "factored": "adafactor",
+    "parameter_scale": "adafactor",
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -154,8 +174,48 @@ class ExperimentConfig:
         "a list of different integers in [0, 2**32)",
     )
     object.__setattr__(self, "seeds", tuple(seeds))
-    self.prompt.check_embed_dim(self.model.emb_dim)
-    self.search.check_prompt_length(self.prompt.length)
+    _check_method(self)
+    if self.method.name == PROMPT_TUNING:
+      self.prompt.check_embed_dim(self.model.emb_dim)
+      self.search.check_prompt_length(self.prompt.length)
+
+
+def _check_method(config: ExperimentConfig) -> None:
+  """Refuses another method's optimizer, and a search where there is none.
+
+  METHOD alone does not bring the settings of its paper.
+  """
+  name, optimizer = config.method.name, config.optimizer
+  file = f"--gin_file=methods/{name}.gin after the recipe"
+  tuning = name == PROMPT_TUNING
+  others = {
+      "name": "adafactor",
+      "schedule": "constant",
+      "parameter_scale": False,
+  }
+  differing = [n for n, v in others.items() if getattr(optimizer, n) != v]
+  if tuning and differing:
+    found = f"OptimizerConfig.{differing[0]}"
+    raise UserError(
+        f"METHOD: found {name!r} with {found} ="
+        f" {getattr(optimizer, differing[0])!r}, expected {file}"
+    )
+  if tuning:
+    return
+  if not differing and optimizer.learning_rate == _PROMPT_RATE:
+    raise UserError(
+        f"METHOD: found {name!r} with the optimizer of prompt tuning, adafactor"
+        f" at {_PROMPT_RATE}, expected {file}"
+    )
+  default = SearchConfig()
+  for field in ("controls", "masking_counts", "auto_ratio", "importances"):
+    found, expected = getattr(config.search, field), getattr(default, field)
+    require(
+        found == expected,
+        field.upper(),
+        found,
+        f"{expected!r} with METHOD = {name!r}, which has no search",
+    )
 
 
 def result_fields(config: ExperimentConfig) -> dict[str, Any]:
@@ -171,4 +231,16 @@ def result_fields(config: ExperimentConfig) -> dict[str, Any]:
         del part[name]
   if config.prompt.init != "from_file":
     del fields["prompt"]["init_file"]
+  if config.method.name != PROMPT_TUNING:
+    _drop_unused(fields, config)
   return fields
+
+
+def _drop_unused(fields: dict[str, Any], config: ExperimentConfig) -> None:
+  """Takes off what a baseline does not use, which may be anything."""
+  for (section, name), users in _USED_BY.items():
+    if config.method.name not in users:
+      fields[section].pop(name, None)
+  for name, optimizer in _USED_BY_OPTIMIZER.items():
+    if config.optimizer.name != optimizer:
+      fields["optimizer"].pop(name, None)

@@ -37,14 +37,28 @@ def filled(
   Raises:
     UserError: a leaf is missing or has another shape.
   """
-  found = {}
-  for name, leaf in by_name(tree).items():
-    key = prefix + name
-    shape = arrays[key].shape if key in arrays else None
-    expected = f"shape {leaf.shape}"
-    require(shape == leaf.shape, f"{path}: {key}", shape, expected)
-    found[name] = arrays[key]
-  return nested(found)
+  leaves = by_name(tree)
+  shapes = {prefix + name: leaf.shape for name, leaf in leaves.items()}
+  check_shapes(path, arrays, shapes)
+  return nested({name: arrays[prefix + name] for name in leaves})
+
+
+def check_shapes(
+    path: pathlib.Path,
+    arrays: Mapping[str, np.ndarray],
+    shapes: Mapping[str, tuple[int, ...] | None],
+) -> None:
+  """Refuses a file that lacks an array, or has one of another shape.
+
+  Args:
+    path: of the file.
+    arrays: what it holds.
+    shapes: by name; None where there should be no array.
+  """
+  for name, shape in shapes.items():
+    found = arrays[name].shape if name in arrays else None
+    expected = "no such array" if shape is None else f"shape {shape}"
+    require(found == shape, f"{path}: {name}", found, expected)
 
 
 @jax.jit
@@ -57,12 +71,17 @@ def finite_rows(tree: Any) -> Any:
   return jax.tree.map(finite, tree)
 
 
-def best_of(best: Any, current: Any, rows: Sequence[int]) -> None:
-  """Copies some rows of a tree on a device over those of one in memory."""
-  for kept, leaf in zip(
-      jax.tree.leaves(best), jax.tree.leaves(current), strict=True
-  ):
+def best_of(best: Any, current: Any, rows: Sequence[int]) -> Any:
+  """A tree in memory with some rows from one on a device; neither is changed."""
+
+  def chosen(kept, leaf):
+    if len(rows) == len(kept):
+      return np.array(leaf)
+    kept = np.array(kept)
     kept[list(rows)] = np.asarray(leaf)[list(rows)]
+    return kept
+
+  return jax.tree.map(chosen, best, current)
 
 
 def row_of(tree: Any, row: int) -> Any:

@@ -26,7 +26,13 @@ from xprompt_jax.model import PromptedT5
 from xprompt_jax.optimizer import OptimizerConfig
 from xprompt_jax.tables import TableRows
 from xprompt_jax.train_step import TrainState, train_step
-from xprompt_jax.trained_leaves import best_of, by_name, filled, finite_rows
+from xprompt_jax.trained_leaves import (
+    best_of,
+    by_name,
+    check_shapes,
+    filled,
+    finite_rows,
+)
 from xprompt_jax.types import (
     UserError,
     require,
@@ -143,7 +149,8 @@ class _Run:
         mesh,
     )
     self.step = 0
-    self.best_trained = jax.tree.map(np.array, start)
+    # Not copied: it is never written in.
+    self.best_trained = jax.tree.map(np.asarray, start)
     self.best_step = np.zeros(num_rows, np.int64)
     self.best: list[dict[str, float]] = [{} for _ in range(num_rows)]
     self._loss_sum = np.zeros(num_rows)
@@ -177,6 +184,12 @@ class _Run:
       return
     arrays = artifacts.load_arrays(path)
     leaves, treedef = jax.tree.flatten(self.state.optimizer)
+    rows = self.best_step.shape
+    expected = {"step": (), "best_step": rows, "loss_sum": rows}
+    names = [f"optimizer/{i}" for i in range(len(leaves) + 1)]
+    shapes = [*(leaf.shape for leaf in leaves), None]
+    expected |= {"loss_steps": (), **dict(zip(names, shapes, strict=True))}
+    check_shapes(path, arrays, expected)
     leaves = [jnp.array(arrays[f"optimizer/{i}"]) for i in range(len(leaves))]
     trained = filled(self.state.trained, arrays, path)
     self.state = partitioning.replicate(
@@ -186,9 +199,7 @@ class _Run:
         ),
         self._mesh,
     )
-    self.best_trained = jax.tree.map(
-        np.array, filled(self.best_trained, arrays, path, "best_")
-    )
+    self.best_trained = filled(self.best_trained, arrays, path, "best_")
     self.step = int(arrays["step"])
     self.best_step = np.array(arrays["best_step"])
     self._loss_sum = np.array(arrays["loss_sum"])
@@ -276,7 +287,7 @@ class _Run:
           }
       )
     if better:
-      best_of(self.best_trained, self.state.trained, better)
+      self.best_trained = best_of(self.best_trained, self.state.trained, better)
     artifacts.write_json_lines(folder / artifacts.METRICS, self._lines)
     self._loss_sum = np.zeros_like(self._loss_sum)
     self._loss_steps = 0
@@ -327,6 +338,7 @@ class TableTrainer:
     total = self.config.total_steps(self.rows.num_examples)
     optimizer = self.optimizer.over(total)
     run = _Run(optimizer, start, self.mesh)
+    del start  # Of fine-tuning, a model.
     run.restore(self.folder)
     with progress.Reporter(
         self.folder.name, total, self.tensorboard, run.step

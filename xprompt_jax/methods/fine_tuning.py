@@ -1,12 +1,12 @@
 """Fine-tuning: every parameter of the T5 is trained (Raffel et al. 2020).
 
-A row holds a whole model, so R rows need R models, their gradients and the
-optimizer's state.
+A row holds a whole model, so rows are trained one after another: whatever R is,
+memory holds one of them with its gradient and the optimizer's state.
 """
 
 from collections.abc import Mapping
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 from jax import Array
@@ -28,6 +28,7 @@ class FineTuning(EqualRows):
 
   length: int = 0
   name: str = "fine_tuning"
+  rows_at_once: ClassVar[int | None] = 1
 
   def initial(self, key: Array, config: T5Config, frozen_params: Any) -> Any:
     """A float32 copy, whatever the frozen ones are kept in.

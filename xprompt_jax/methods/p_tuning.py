@@ -8,7 +8,7 @@ program (`PT-Fewshot/pet/wrapper.py`): H units in each direction.
 
 from collections.abc import Mapping
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 from jax import Array
@@ -83,6 +83,7 @@ class PTuning(EqualRows):
   length: int
   encoder: str
   name: str = "p_tuning"
+  makes_prompt: ClassVar[bool] = True
 
   def initial(self, key: Array, config: T5Config, frozen_params: Any) -> Any:
     """Embeddings [P, H] and the encoder's layers."""

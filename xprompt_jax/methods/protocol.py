@@ -6,7 +6,7 @@ baselines and fine-tuning, so the trainer knows none of them.
 """
 
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from flax import struct
 from jax import Array
@@ -78,12 +78,28 @@ class Baseline(Method, Protocol):
   def length(self) -> int:
     """P of its prompt or prefix; 0 where it has none."""
 
+  @property
+  def makes_prompt(self) -> bool:
+    """Whether what is left for inference is an ordinary prompt [P, H]."""
+
+  @property
+  def rows_at_once(self) -> int | None:
+    """Rows that are trained in one table; None means all."""
+
   def initial(self, key: Array, config: T5Config, frozen_params: Any) -> Any:
     """One row's leaves by name, float32; depends on its arguments alone."""
 
 
 class EqualRows:
-  """`present` of methods whose rows all have the same sizes."""
+  """What holds of most baselines: all rows have the same sizes, and are small.
+
+  Attributes:
+    makes_prompt: as `Baseline` has it, and
+    rows_at_once: likewise.
+  """
+
+  makes_prompt: ClassVar[bool] = False
+  rows_at_once: ClassVar[int | None] = None
 
   def present(self, constants: Any) -> None:
     """Every row has all positions."""
