@@ -1,5 +1,6 @@
 """The experiments' gin files, and the page that is written of their results."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -193,7 +194,6 @@ def _comparison(low, high):
         (0.0, 2.0, None, 0),
         # Equal everywhere.
         (0.0, 0.0, None, 0),
-        # Less than a point better.
         (-3.0, 0.9, 1.0, 1),
         (0.5, 1.5, 1.0, 0),
         (1.1, 3.0, 1.0, -1),
@@ -323,7 +323,7 @@ def test_one_table_of_several_tasks_is_divided(tmp_path):
   )
   path = tmp_path / "table/result.json"
   summary = json.loads(path.read_text())
-  summary["members"] = dict.fromkeys("ab", {"test": 4})
+  summary["members"] = {"a": {"test": 4}, "b": {"test": 4}}
   report_files.write_json(path, summary)
   half, none = _right([1, 1, 0, 0], [1, 0, 0, 0]), np.zeros((2, 4), np.uint8)
   whole = _right([1, 1, 1, 1], [1, 1, 0, 0])

@@ -18,7 +18,7 @@ SWEEP = (
 RUNS = """
 RUNS = {
     "source": ("TASK_FILES = ('tasks/mini_cb.gin',)",),
-    "short": ("PROMPT_LENGTH = 2", "NUM_PIECES = 4"),
+    "short": ("LEARNING_RATE = 0.125",),
     "transfer": (
         "PROMPT_INIT = 'from_file'",
         "PROMPT_INIT_FILE = '{workdir}/../{SOURCE}/source/tune'",
@@ -81,16 +81,51 @@ def test_each_task_of_each_run_has_a_folder(sweep):
   assert loaded == ["random:0"]
 
 
-def test_statements_hold_and_the_command_line_wins(sweep):
+def test_statements_hold_beside_the_command_line(sweep):
   workdir, _ = sweep
-  for name, length, pieces in (
-      ("mini_cb/source", 4, 8),
-      # The command line says 4 and 8.
-      ("mini_rte/short", 4, 8),
-  ):
+  for name, rate in (("mini_cb/source", 0.3), ("mini_rte/short", 0.125)):
     summary = artifacts.read_json(workdir / name / artifacts.RESULT)
-    assert (summary["prompt_length"], summary["num_pieces"]) == (length, pieces)
+    # The command line's.
+    assert (summary["prompt_length"], summary["num_pieces"]) == (4, 8)
+    assert summary["config"]["optimizer"]["learning_rate"] == rate
     assert summary["task"] == name.partition("/")[0]
+
+
+def test_the_command_line_does_not_set_what_a_run_sets(
+    capsys, tmp_path, gin_file
+):
+  def refused(binding, *flags):
+    return command_line.refused(
+        capsys,
+        "train",
+        "--gin_file=xprompt_demo.gin",
+        f"--gin_file={gin_file}",
+        f"--gin.{binding}",
+        f"--workdir={tmp_path}/w",
+        *flags,
+    )
+
+  assert refused("LEARNING_RATE=0.5") == (
+      "--gin.LEARNING_RATE=0.5: found LEARNING_RATE, which RUNS['short'] sets"
+      " (LEARNING_RATE = 0.125), expected a macro that no run sets, or --run=NAME"
+      " of others"
+  )
+  # Runs that are not chosen do not count.
+  found = refused("PROMPT_LENGHT=2", "--run=transfer")
+  assert found.startswith("--gin.PROMPT_LENGHT: found no such macro")
+
+
+def test_tasks_of_the_command_line_are_those_of_runs_without_their_own():
+  bindings = ["TASK_FILES=()", "SEEDS=(1,)"]
+  own = ("TASK_FILES = ('tasks/mini_cb.gin',)",)
+  sweeps.check_bindings("source", own, bindings)
+  assert sweeps.not_task_files(own, bindings) == ["SEEDS=(1,)"]
+  assert sweeps.not_task_files(("A = 1",), bindings) == bindings
+
+
+def test_what_the_lines_of_a_statement_set():
+  statement = "A = 1\nB = (\n    C,\n)\nx.Y:\n  z = 3\nD = '(' # ("
+  assert sweeps.macros_of(statement) == ["A", "B", "D"]
 
 
 def test_a_run_starts_from_what_an_earlier_one_left(sweep):

@@ -83,7 +83,7 @@ def _read_gin(
     )
     # One by one, so that a mistake is named.
     for names in statements:
-      if macro := sweeps.macro_of(names):
+      for macro in sweeps.macros_of(names):
         _check_macro(macro, macro)
       gin.parse_config(names)
     for binding in bindings:
@@ -268,10 +268,13 @@ def _run(arguments: argparse.Namespace, bindings: Sequence[str]) -> None:
   chosen = sweeps.chosen(runs, arguments.run)
   # All are parsed first: a mistake is found before hours of the first run.
   calls = {}
+  for run, statements in chosen.items():
+    sweeps.check_bindings(run, statements, bindings)
   for run, statements in chosen.items() or [("", ())]:
+    own = sweeps.not_task_files(statements, bindings)
     with sweeps.naming(run):
       calls.update(
-          _calls(arguments, bindings, workdir, run=run, statements=statements)
+          _calls(arguments, own, workdir, run=run, statements=statements)
       )
   if list(calls) == [""]:
     dispatch.run(calls[""])

@@ -15,6 +15,9 @@ from xprompt_jax.errors import UserError
 # It becomes a folder.
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
 _MACRO = re.compile(r"\s*([A-Za-z_]\w*)\s*=(?!=)")
+_TARGET = re.compile(r"\s*([A-Za-z_][\w./]*)\s*=(?!=)")
+_QUOTED = re.compile(r"'[^'\n]*'|\"[^\"\n]*\"")
+_TASK_FILES = "TASK_FILES"
 _BRACES = re.compile(r"\{([A-Za-z_]\w*)\}")
 _EXPECTED = (
     "a dictionary from names of folders to lists of gin statements, such as"
@@ -51,7 +54,7 @@ def check_runs(found: Any) -> dict[str, tuple[str, ...]]:
           f"RUNS[{name!r}]: found {statements!r}, expected a list of gin"
           " statements, such as ('PROMPT_LENGTH = 10',)"
       )
-    if any(macro_of(statement) == "RUNS" for statement in statements):
+    if any("RUNS" in macros_of(statement) for statement in statements):
       raise UserError(
           f"RUNS[{name!r}]: found RUNS among its statements, expected other"
           " macros"
@@ -78,6 +81,56 @@ def macro_of(statement: str) -> str | None:
   """The macro that a statement sets; None where it does something else."""
   found = _MACRO.match(statement)
   return found and found[1]
+
+
+def check_bindings(
+    run: str, statements: Sequence[str], bindings: Sequence[str]
+) -> None:
+  """Refuses a binding of the command line that a run's statement sets.
+
+  It would win, and the run would not be what its name says. TASK_FILES is left
+  to the run, so that the command line's restricts the runs without their own.
+
+  Args:
+    run: its name.
+    statements: the run's.
+    bindings: of the command line, `NAME=VALUE`.
+  """
+  own = {name: s for s in statements if (name := target_of(s))}
+  for binding in bindings:
+    name = target_of(binding)
+    if name in own and name != _TASK_FILES:
+      raise UserError(
+          f"--gin.{binding}: found {name}, which RUNS[{run!r}] sets"
+          f" ({own[name]}), expected a macro that no run sets, or --run=NAME of"
+          " others"
+      )
+
+
+def not_task_files(
+    statements: Sequence[str], bindings: Sequence[str]
+) -> list[str]:
+  """The bindings of the command line that hold for a run of these statements."""
+  has_own = any(target_of(s) == _TASK_FILES for s in statements)
+  return [b for b in bindings if not has_own or target_of(b) != _TASK_FILES]
+
+
+def target_of(statement: str) -> str | None:
+  """The macro or parameter that a statement sets; None if it does not bind."""
+  found = _TARGET.match(statement)
+  return found and found[1]
+
+
+def macros_of(statement: str) -> list[str]:
+  """The macros that the lines of a statement set."""
+  found = []
+  depth = 0
+  for line in statement.splitlines():
+    if depth == 0 and line[:1].strip() and (name := macro_of(line)):
+      found.append(name)
+    bare = _QUOTED.sub("", line).partition("#")[0]
+    depth += sum(map(bare.count, "([{")) - sum(map(bare.count, ")]}"))
+  return found
 
 
 def fill(
