@@ -262,14 +262,16 @@ def _about(folder: pathlib.Path) -> str:
   for experiment in sorted(path.name for path in folder.iterdir()):
     runs = runs_of(folder / experiment)
     seconds, tickets = 0.0, 0
-    for (task, _), path in runs.items():
+    for task, _ in runs:
+      tasks[task] = None
+    # One table may have several tasks.
+    for path in dict.fromkeys(runs.values()):
       result = artifacts.read_json(path / artifacts.RESULT)
       config = result["config"]
       where = str(path / artifacts.RESULT)
       models.add(sizes.model_parameters(config["model"], where))
       known = {r["seed"] for m in result["methods"] for r in m["rows"]}
       seeds.add(len(known - {None}))
-      tasks[task] = None
       seconds += sum(result["seconds"].values())
       tickets += result.get("tickets_tried", 0)
     if runs:
