@@ -269,6 +269,13 @@ def _intervals(
   return found
 
 
+def _check_one_task(rows: Sequence[Row]) -> None:
+  tasks = {row.get("task") for row in rows}
+  if len(tasks) > 1:
+    names = ", ".join(sorted(map(str, tasks)))
+    raise ValueError(f"rows to compare: found tasks {names}, expected one")
+
+
 def compare(
     rows: Sequence[Row],
     base: Sequence[Row],
@@ -295,11 +302,8 @@ def compare(
   Raises:
     ValueError: rows of one method are of several tasks, whose examples differ.
   """
-  for side in (rows, base):
-    tasks = {row.get("task") for row in side}
-    if len(tasks) > 1:
-      names = ", ".join(sorted(map(str, tasks)))
-      raise ValueError(f"rows to compare: found tasks {names}, expected one")
+  _check_one_task(rows)
+  _check_one_task(base)
 
   def by_key(
       rows: Sequence[Row], right: Rights

@@ -139,6 +139,26 @@ def _favoured(summary: Summary, first: str, second: str) -> str:
   )
 
 
+def _shares(
+    found: Comparison,
+    ours: Sequence[Any],
+    theirs: Sequence[Any],
+    split: str,
+) -> tuple[str, dict[str, tuple[str, str]]]:
+  """What the score is called, and k/N of both by metric."""
+  first, second = (
+      [row for row in rows if split in row and row["seed"] in found.seeds]
+      for rows in (ours, theirs)
+  )
+  metrics = [name for name in first[0][split] if name != "score"]
+  pairs = {
+      name: shares
+      for name in metrics
+      if (shares := comparisons.both_shares(first, second, split, name))
+  }
+  return metrics[0] if len(metrics) == 1 else "score", pairs
+
+
 def difference(
     summary: Summary,
     first: str,
@@ -183,21 +203,7 @@ def difference(
   )
   if found is None:
     return None
-  first_rows, second_rows = (
-      [row for row in rows if split in row and row["seed"] in found.seeds]
-      for rows in (ours, theirs)
-  )
-  metrics = [name for name in first_rows[0][split] if name != "score"]
-  what = metrics[0] if len(metrics) == 1 else "score"
-  pairs = {
-      name: shares
-      for name in metrics
-      if (
-          shares := comparisons.both_shares(
-              first_rows, second_rows, split, name
-          )
-      )
-  }
+  what, pairs = _shares(found, ours, theirs, split)
   line = (
       f"{_NAMES[first]} minus {_NAMES[second]} on {SPLITS[split]} {what}:"
       f" {_signed(found.mean)}"
