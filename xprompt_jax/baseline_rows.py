@@ -108,11 +108,11 @@ def read_row(experiment: Experiment, method: Baseline, row: int) -> Adapted:
     row: of the run, counted from 0.
   """
   tickets = tickets_of(experiment)
-  folder = experiment.workdir / artifacts.TUNE
+  folder, left = experiment.workdir / artifacts.TUNE, row
   for where, tickets_there in parts_of(method, folder, tickets):
-    if row < len(tickets_there):
-      return _read(experiment, method, where, row)
-    row -= len(tickets_there)
+    if left < len(tickets_there):
+      return _read(experiment, method, where, left)
+    left -= len(tickets_there)
   raise ValueError(f"{folder} has no row {row}")
 
 
