@@ -183,6 +183,7 @@ class _Run:
     if not path.exists():
       return
     arrays = artifacts.load_arrays(path)
+    trained = filled(self.state.trained, arrays, path)
     leaves, treedef = jax.tree.flatten(self.state.optimizer)
     rows = self.best_step.shape
     expected = {"step": (), "best_step": rows, "loss_sum": rows}
@@ -191,7 +192,6 @@ class _Run:
     expected |= {"loss_steps": (), **dict(zip(names, shapes, strict=True))}
     check_shapes(path, arrays, expected)
     leaves = [jnp.array(arrays[f"optimizer/{i}"]) for i in range(len(leaves))]
-    trained = filled(self.state.trained, arrays, path)
     self.state = partitioning.replicate(
         TrainState(
             trained=jax.tree.map(jnp.array, trained),
