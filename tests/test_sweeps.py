@@ -1,11 +1,12 @@
 """RUNS: several settings of one recipe, run one after another."""
 
 import pathlib
+import shutil
 
 import pytest
 
 from tests import command_line
-from xprompt_jax import artifacts, scoreboard, sweeps
+from xprompt_jax import artifacts, prompts, scoreboard, sweeps
 from xprompt_jax.errors import UserError
 from xprompt_jax.weights import loading
 
@@ -137,6 +138,39 @@ def test_a_run_starts_from_what_an_earlier_one_left(sweep):
     path = workdir / task / "transfer/tune/prompt.safetensors"
     start = artifacts.load_arrays(path)["start"]
     assert (start == tuned["prompt"]).all()
+
+
+def test_what_a_source_holds_stands_for_its_path(sweep):
+  workdir, _ = sweep
+  summary = artifacts.read_json(workdir / "mini_rte/transfer/result.json")
+  assert summary["init_file"].endswith("/../mini_cb/source/tune")
+  config = prompts.PromptConfig(
+      length=4,
+      num_pieces=8,
+      init="from_file",
+      init_file=str(workdir / "mini_cb/source/tune"),
+  )
+  start = artifacts.load_arrays(
+      workdir / "mini_cb/source/tune/prompt.safetensors"
+  )["prompt"]
+  digest = artifacts.digest_arrays({"prompt": start})
+  assert prompts.start_digest(config, (4,), start.shape[2]) == digest
+  assert summary["config"]["prompt"]["init_file"] == digest
+
+
+def test_a_source_that_changed_is_noticed(sweep, gin_file, tmp_path, capsys):
+  workdir, _ = sweep
+  copy = tmp_path / "copy"
+  shutil.copytree(workdir, copy)
+  command = (*SWEEP, f"--gin_file={gin_file}", f"--workdir={copy}")
+  # The path alone does not matter.
+  assert command_line.run("train", *command, "--run=transfer") == 0
+  path = copy / "mini_cb/source/tune/prompt.safetensors"
+  arrays = artifacts.load_arrays(path)
+  artifacts.save_arrays(path, {**arrays, "prompt": arrays["prompt"] + 1})
+  capsys.readouterr()
+  assert command_line.run("train", *command, "--run=transfer") == 2
+  assert "another config" in capsys.readouterr().err
 
 
 def test_each_run_has_a_mean_over_its_tasks(sweep):

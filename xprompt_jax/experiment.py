@@ -22,6 +22,7 @@ from xprompt_jax import (
     evaluation,
     other_tasks,
     partitioning,
+    prompts,
 )
 from xprompt_jax.experiment_config import ExperimentConfig, result_fields
 from xprompt_jax.model import PromptedT5
@@ -154,6 +155,8 @@ class Experiment:
     too: fingerprints stand for what they hold.
     """
     config = result_fields(self.config)
+    if "init_file" in config["prompt"]:
+      config["prompt"]["init_file"] = self._init_file()
     if self.config.task.few_shot is not None:
       config["few_shot"] = {
           name: split.fingerprint
@@ -164,6 +167,26 @@ class Experiment:
         "frozen_params": self.fingerprint,
         "splits": self.split_fingerprints("train", "validation"),
     }
+
+  def _init_file(self) -> str | None:
+    """What stands for PROMPT_INIT_FILE: what is in it, however it is spelt.
+
+    Runs of earlier versions have its path, and go on with it; so do those whose
+    source is gone, with what they began from.
+    """
+    path = self.config.prompt.init_file
+    tuned = self.workdir / artifacts.TUNE / artifacts.RESULT
+    known = None
+    if tuned.exists():
+      recorded = artifacts.read_json(tuned).get("config", {})
+      known = recorded.get("prompt", {}).get("init_file")
+    if path is None or known == path:
+      return path
+    if known is not None and not pathlib.Path(path.partition("#")[0]).exists():
+      return known
+    return prompts.start_digest(
+        self.config.prompt, self.config.seeds, self.config.model.emb_dim
+    )
 
   def split_fingerprints(self, *roles: str) -> dict[str, str]:
     """sha256 of those of the splits that are configured."""

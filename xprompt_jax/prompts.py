@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from jaxtyping import Float, Int
 import numpy as np
 
+from xprompt_jax import artifacts, prompt_formats
 from xprompt_jax import masks as masks_lib
-from xprompt_jax import prompt_formats
 from xprompt_jax.prompt_formats import places
 from xprompt_jax.types import PromptMasks, require, require_int
 from xprompt_jax.vocabularies import Vocabulary
@@ -353,6 +353,15 @@ def initial_prompts(
   embedding = np.asarray(embedding, np.float32)
   rows = [_initial_prompt(config, s, embedding, vocabulary) for s in seeds]
   return np.stack(rows).astype(np.float32)
+
+
+def start_digest(
+    config: PromptConfig, seeds: Sequence[int], embed_dim: int
+) -> str:
+  """sha256 of the values that PROMPT_INIT_FILE starts from, wherever it is."""
+  assert config.init_file is not None
+  start = _from_file(config.init_file, config, seeds, embed_dim)
+  return artifacts.digest_arrays({"prompt": start})
 
 
 def zero_length_table(num_pieces: int, embed_dim: int):

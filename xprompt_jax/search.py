@@ -217,6 +217,12 @@ def members_of(experiment: Experiment) -> dict[str, Any]:
   return {"members": members} if members else {}
 
 
+def source_of(experiment: Experiment) -> dict[str, Any]:
+  """PROMPT_INIT_FILE for readers; a digest stands for it in the config."""
+  prompt = experiment.config.prompt
+  return {"init_file": prompt.init_file} if prompt.init == "from_file" else {}
+
+
 def run_experiment(experiment: Experiment) -> dict[str, Any]:
   """All stages, from tuning to the summary that `report` reads.
 
@@ -252,6 +258,7 @@ def run_experiment(experiment: Experiment) -> dict[str, Any]:
       "task": experiment.config.task.name,
       "num_examples": experiment.data.num_examples(experiment.config.seeds[0]),
       **members_of(experiment),
+      **source_of(experiment),
       "prompt_length": experiment.config.prompt.length,
       "num_pieces": experiment.config.prompt.num_pieces,
       "methods": run_evaluate(

@@ -45,6 +45,9 @@ def settings(run: Run) -> dict[str, Any]:
   """The fields of a run's config that may label it; the model is one field."""
   config = {k: v for k, v in run.config.items() if k != "model"}
   fields = _flatten(config, "")
+  if run.summary.get("init_file"):
+    # The config has a digest in its place.
+    fields[_INIT_FILE] = run.summary["init_file"]
   model = run.section("model")
   if model:
     where = str(run.path / "result.json")
