@@ -45,7 +45,10 @@ def runs_of(folder: pathlib.Path) -> dict[tuple[str, str], pathlib.Path]:
   found = {}
   for name in result.get("runs", [""]):
     task, _, run = name.rpartition("/")
-    summary = artifacts.read_json(folder / name / artifacts.RESULT)
+    member = folder / name / artifacts.RESULT
+    if not member.exists():
+      continue  # Claims that need it are not run.
+    summary = artifacts.read_json(member)
     # A suite of tasks has no runs.
     run = run if task or "by_run" in result else ""
     # Rows of one table may read different tasks.

@@ -264,6 +264,13 @@ def test_runs_by_task_and_run(tmp_path):
   }
 
 
+def test_a_run_that_was_deleted_is_not_run(tmp_path):
+  tuned = {"prompt_tuning": (1, 1)}
+  _write(tmp_path / "sweep", a__x=tuned, b__x=tuned)
+  (tmp_path / "sweep/a/x/result.json").unlink()
+  assert list(experiments.runs_of(tmp_path / "sweep")) == [("b", "x")]
+
+
 CLAIM = Claim(
     title="Longer is better",
     experiment="lengths",

@@ -45,6 +45,40 @@ def test_a_run_that_is_not_finished(tmp_path, capsys):
   )
 
 
+def test_what_failed_or_is_gone_is_named(tmp_path, capsys):
+  suite = report_files.write_suite(tmp_path / "all", rte={}, cb={"task": "cb"})
+  (suite / "cb/result.json").unlink()
+  result = {"runs": ["rte", "cb"], "failed": {"wsc": "no such file."}}
+  report_files.write_json(suite / "result.json", {**result, "earlier": ["rte"]})
+  output = tmp_path / "out"
+  assert command_line.run("report", suite, f"--output={output}") == 0
+  text = (output / "report.md").read_text()
+  introduction, _, rest = text.partition("\n## ")
+  for sentence in (
+      f"{suite}: cb was not run, or its result is gone.",
+      f"{suite}: rte is from an earlier command.",
+      f"{suite}: wsc failed: no such file.",
+  ):
+    assert sentence in introduction
+    assert sentence in rest
+  capsys.readouterr()
+
+
+def test_a_report_takes_away_what_an_earlier_one_left(tmp_path):
+  run = report_files.write_run(tmp_path / "rte")
+  other = tmp_path / "out/tables/mine.txt"
+  report_files.write_json(other, {})
+  report_files.write_json(tmp_path / "out/tables/scores_cb.csv", {})
+  assert command_line.run("report", run, f"--output={tmp_path}/out") == 0
+  assert other.exists()
+  # Nothing says that this one was a report's.
+  assert (tmp_path / "out/tables/scores_cb.csv").exists()
+  moved = report_files.write_run(tmp_path / "cb", task="cb")
+  assert command_line.run("report", moved, f"--output={tmp_path}/out") == 0
+  assert not (tmp_path / "out/tables/scores_rte.csv").exists()
+  assert other.exists()
+
+
 def test_a_suite_that_names_itself(tmp_path):
   report_files.write_json(tmp_path / "result.json", {"runs": ["."]})
   with pytest.raises(UserError, match="runs: found '.', expected a folder"):
@@ -210,6 +244,29 @@ def test_scores_that_lack_an_array(tmp_path):
   message = "piece_scores: found None, expected an array with 3 axes"
   with pytest.raises(UserError, match=message):
     importance.units(part)
+
+
+def test_pieces_of_a_grid_are_those_behind_the_winners_token_mask(tmp_path):
+  run = report_files.write_run(tmp_path / "run")
+  report_files.write_json(
+      run / "rewind/result.json", {"rows": [{"seed": 0, "token_ratio": 0.5}]}
+  )
+  report_files.write_arrays(
+      run / "rewind/prompt.safetensors",
+      token_mask=np.array([[1, 0]], np.float32),
+      piece_mask=np.array([[[1, 0], [0, 0]]], np.float32),
+  )
+  rows = [{"seed": 0, "token_ratio": ratio} for ratio in (None, 0.1, 0.5)]
+  report_files.write_json(run / "score_piece/result.json", {"rows": rows})
+  pieces = np.array([[[9.0, 9.0]] * 2, [[8.0, 8.0]] * 2, [[1.0, 2.0], [0, 0]]])
+  report_files.write_arrays(
+      run / "score_piece/scores.safetensors",
+      token_scores=np.ones((3, 2)),
+      piece_scores=pieces,
+  )
+  (found,) = reading.read_runs([run])
+  saliency = importance.saliency(reading.parts(found)[0])
+  assert saliency.after.tolist() == [[1.0, 2.0], [0.0, 0.0]]
 
 
 def test_examples_are_paired_where_they_are_known(tmp_path):

@@ -50,7 +50,7 @@ def train(
     UserError: WORKDIR is that of a single task; or tasks that failed, after
       the others ran.
   """
-  earlier = _earlier(workdir)
+  earlier = _earlier(workdir, is_sweep=is_sweep)
   weights = SharedWeights()
   summaries, failed = {}, {}
   what = "run" if is_sweep else "task"
@@ -72,7 +72,10 @@ def train(
   kept = {k: v for k, v in earlier.items() if k not in tasks}
   summaries = {**kept, **summaries}
   result = scoreboard.suite_result(summaries, failed, is_sweep=is_sweep)
-  _write(workdir / artifacts.RESULT, {**result, "runs": list(summaries)})
+  result["runs"] = list(summaries)
+  if kept:
+    result["earlier"] = list(kept)
+  _write(workdir / artifacts.RESULT, result)
   if summaries:
     scoreboard.print_suite(result)
     if kept:
@@ -83,16 +86,26 @@ def train(
     raise UserError(f"{len(failed)} of {len(tasks)} {what}s failed: {reasons}")
 
 
-def _earlier(workdir: pathlib.Path) -> dict[str, dict[str, Any]]:
+def _earlier(
+    workdir: pathlib.Path, *, is_sweep: bool
+) -> dict[str, dict[str, Any]]:
   """Summaries of the tasks that a suite has finished in WORKDIR, by name."""
   path = workdir / artifacts.RESULT
   if not path.exists():
     return {}
-  names = artifacts.read_json(path).get("runs")
+  result = artifacts.read_json(path)
+  names = result.get("runs")
   if not isinstance(names, list):
     raise UserError(
         f"{path}: found the result of a single task, expected a suite's, or"
         " another --workdir"
+    )
+  kinds = ("a suite of tasks", "a sweep of RUNS")
+  was_sweep = "by_run" in result
+  if names and was_sweep != is_sweep:
+    raise UserError(
+        f"{path}: found the result of {kinds[was_sweep]}, expected that of"
+        f" {kinds[is_sweep]}, or another --workdir"
     )
   results = {name: workdir / str(name) / artifacts.RESULT for name in names}
   return {n: artifacts.read_json(p) for n, p in results.items() if p.exists()}

@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Sequence
 import pathlib
+import re
 
 from xprompt_jax import artifacts
 from xprompt_jax.errors import UserError
@@ -11,6 +12,7 @@ from xprompt_jax.html_report.content import Picture, Section, Table
 
 PAGE = "report.html"
 MARKDOWN = "report.md"
+_FILES = re.compile(r"\((tables/\w+\.csv|figures/\w+\.png)\)")
 
 
 def _introduction(
@@ -39,6 +41,18 @@ def _check_names(items: Sequence[Table | Picture]) -> None:
   assert not twice, twice
 
 
+def _clear(output: pathlib.Path) -> None:
+  """Takes away the tables and figures of the report that stands there.
+
+  Its Markdown names them; other files are left alone.
+  """
+  markdown = output / MARKDOWN
+  if not markdown.exists():
+    return
+  for name in set(_FILES.findall(markdown.read_text(encoding="utf-8"))):
+    (output / name).unlink(missing_ok=True)
+
+
 def write(
     title: str, intro: str, parts: Sequence[Section], output: pathlib.Path
 ) -> None:
@@ -58,6 +72,7 @@ def write(
   pictures = [item for item in items if isinstance(item, Picture)]
   _check_names(tables)
   _check_names(pictures)
+  _clear(output)
   for table in tables:
     artifacts.write_text(
         output / "tables" / f"{table.name}.csv", table.as_csv()
