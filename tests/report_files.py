@@ -1,8 +1,13 @@
 """Result files of runs, written by hand for the tests of `t5x report`."""
 
+import csv as csv_library
 import json
 
 from safetensors import numpy as safetensors_numpy
+
+from xprompt_jax.html_report import reading
+from xprompt_jax.html_report import sections as report_sections
+from xprompt_jax.html_report.content import Table
 
 # 2 * 8 * 4 embeddings, a layer each of 64 + 96 (+ 64) and norms, biases.
 MODEL = {
@@ -99,3 +104,19 @@ def write_arrays(path, **arrays):
   """Writes safetensors, folders too."""
   path.parent.mkdir(parents=True, exist_ok=True)
   safetensors_numpy.save_file(arrays, path)
+
+
+def sections(*workdirs):
+  """Sections by anchor."""
+  found = report_sections.build(reading.read_runs(workdirs))
+  return {section.anchor: section for section in found}
+
+
+def table(section, number=0):
+  tables = [item for item in section.items if isinstance(item, Table)]
+  return [list(tables[number].columns), *map(list, tables[number].rows)]
+
+
+def csv(section, number=0):
+  tables = [item for item in section.items if isinstance(item, Table)]
+  return list(csv_library.reader(tables[number].as_csv().splitlines()))
