@@ -1,7 +1,7 @@
 # Everything starts from a Python of at least 3.11; the rest is installed
 # into .venv the first time and whenever the requirements change.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-interop test-t5x lint format clean
+.PHONY: help demo experiments test test-interop test-t5x lint format clean
 
 MIN_PYTHON := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
@@ -9,6 +9,9 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 TORCH_INSTALLED := .venv/.torch_installed
+# Those of sizes that the package does not have are for real T5s.
+EXPERIMENTS := $(filter-out figure1_size,$(basename $(notdir \
+  $(wildcard xprompt_jax/gin/experiments/*.gin))))
 # Without what it asks for: nightly builds of seqio and TFDS would overwrite the
 # pinned ones.
 T5 := t5==0.9.4
@@ -18,6 +21,9 @@ PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 help:
 	@echo "make demo    tune, score, prune, rewind and search on a bundled task"
+	@echo "make experiments  every table and figure of the paper on the bundled"
+	@echo "                  model into runs/experiments, and what they say into"
+	@echo "                  docs/experiments.md"
 	@echo "make test    check format, lint, types and layers, then run the tests"
 	@echo "make test-interop  install PyTorch, transformers, peft and t5 as"
 	@echo "                   well, and compare with them"
@@ -43,6 +49,17 @@ $(TORCH_INSTALLED): $(INSTALLED) requirements-torch.txt
 
 demo: $(INSTALLED)
 	$(BIN)/t5x train --gin_file=xprompt_demo.gin
+
+# A file that stopped goes on; one that is done is left alone.
+experiments: $(INSTALLED)
+	for name in $(EXPERIMENTS); do \
+	  $(BIN)/t5x train --gin_file=experiments/$$name.gin \
+	    --workdir=runs/experiments/$$name || exit $$?; done
+	$(BIN)/t5x report $(EXPERIMENTS:%=runs/experiments/%) \
+	  --output=runs/experiments/report
+	$(BIN)/python -m docs.experiments runs/experiments \
+	  > runs/experiments/experiments.md
+	mv runs/experiments/experiments.md docs/experiments.md
 
 test: lint
 	$(PYTEST) -m "not interop"

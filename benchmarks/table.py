@@ -19,6 +19,7 @@ from tests import examples
 from xprompt_jax import masks as masks_lib
 from xprompt_jax import optimizer as optimizer_lib
 from xprompt_jax import scoring
+from xprompt_jax.methods.prompt_tuning import PromptTuning
 from xprompt_jax.model import target_losses
 from xprompt_jax.optimizer import OptimizerConfig
 from xprompt_jax.train_step import TrainState, train_step
@@ -54,9 +55,10 @@ def training(num_rows: int) -> None:
   def run(rows: slice, chunk: int | None = None):
     seeds = tuple(range(num_rows))[rows]
     table = examples.rows_of(split, seeds)
+    trained = {"prompt": prompt[rows] + 0.0}
     state = TrainState(
-        prompt=prompt[rows] + 0.0,
-        optimizer=optimizer_lib.init_rows(OptimizerConfig(), prompt[rows]),
+        trained=trained,
+        optimizer=optimizer_lib.init_rows(OptimizerConfig(), trained),
     )
     for step in range(_STEPS):
       state, _ = train_step(
@@ -66,6 +68,7 @@ def training(num_rows: int) -> None:
           table.batch(step, _BATCH_SIZE),
           jnp.array(seeds, jnp.uint32),
           jnp.asarray(step, jnp.int32),
+          method=PromptTuning(),
           model=model,
           optimizer=OptimizerConfig(),
           rows_per_chunk=chunk,

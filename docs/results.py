@@ -11,7 +11,7 @@ import sys
 
 import rich.console
 
-from xprompt_jax import artifacts, report
+from xprompt_jax import artifacts, correctness, report, verdicts
 
 _HEAD = """\
 # Measured results
@@ -19,8 +19,9 @@ _HEAD = """\
 Written by `docs/results.py` from result files. All of it is about the bundled
 1 M parameter model and its four synthetic tasks, and about nothing else: it shows
 that the method runs as defined, not what it does for a large T5. Each seed
-selects its checkpoint and its ticket on validation; test is looked at once.
-The verdict wants Student's 95 % interval of the mean difference to leave out 0.
+selects its checkpoint and its ticket on validation; nothing was chosen on test.
+The verdict wants the 95 % interval of the mean difference to leave out 0;
+[evaluation.md](evaluation.md) says what it stands on.
 """
 
 
@@ -34,7 +35,9 @@ def section(workdir: pathlib.Path) -> str:
   for table in report.summary_tables(summary):
     console.print(table)
   console.print()
-  console.print(report.comparison(summary), width=80)
+  rights = verdicts.rights_of(summary, correctness.load(workdir))
+  for line in verdicts.lines(summary, rights):
+    console.print(line, width=80)
   total = sum(summary["seconds"].values())
   devices = artifacts.read_json(workdir / artifacts.RUN)["devices"]
   lines = "\n".join(line.rstrip() for line in text.getvalue().splitlines())

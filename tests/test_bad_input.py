@@ -14,13 +14,13 @@ FLAGS = [
     (
         [],
         "found no command, expected one of train, eval, infer, score, export,"
-        " import, similarity, cache; see `t5x --help`",
+        " import, similarity, report, cache; see `t5x --help`",
     ),
     (
         ["trian"],
         "argument COMMAND: invalid choice: 'trian' (choose from 'train',"
-        " 'eval', 'infer', 'score', 'export', 'import', 'similarity', 'cache');"
-        " see `t5x --help`",
+        " 'eval', 'infer', 'score', 'export', 'import', 'similarity', 'report',"
+        " 'cache'); see `t5x --help`",
     ),
     (
         ["train"],
@@ -138,7 +138,7 @@ BINDINGS = [
         "PrompConfig.length=3",
         "--gin.PrompConfig.length=3: found no class 'PrompConfig', expected"
         " one of ExperimentConfig, T5Config, TaskConfig, PromptConfig,"
-        " OptimizerConfig, TrainConfig, SearchConfig",
+        " OptimizerConfig, TrainConfig, SearchConfig, MethodConfig",
     ),
     (
         "PROMPT_LENGTH=0",
@@ -199,7 +199,8 @@ BINDINGS = [
     ),
     (
         "SEARCH_STRATEGY='best'",
-        "SearchConfig.strategy: found 'best', expected one of linear, grid",
+        "SearchConfig.strategy: found 'best', expected one of linear, grid,"
+        " levels",
     ),
     (
         "MIXTURE_OR_TASK_NAME=3",

@@ -65,6 +65,20 @@ def test_finished_run_changes_no_file(tiny_run, capsys):
     assert path.read_bytes() == content, path
 
 
+def test_a_finished_run_gets_no_nearest_words(tiny_run, tmp_path):
+  """They are written when a run ends, not into one that had ended before."""
+  found = json.loads((tiny_run / "nearest_words.json").read_text())
+  assert [(row["seed"], len(row["tokens"])) for row in found["rows"]] == [
+      (0, 4),
+      (5, 4),
+  ]
+  workdir = tmp_path / "run"
+  shutil.copytree(tiny_run, workdir)
+  (workdir / "nearest_words.json").unlink()
+  assert run("train", *TINY, f"--workdir={workdir}") == 0
+  assert not (workdir / "nearest_words.json").exists()
+
+
 def test_workdir_of_another_config_is_refused(tiny_run, capsys):
   before = (tiny_run / "config.gin").read_bytes()
   arguments = ["train", *TINY, f"--workdir={tiny_run}"]

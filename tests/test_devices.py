@@ -16,6 +16,7 @@ import numpy as np
 from tests import examples
 from xprompt_jax import candidates, evaluation, masks, partitioning, scoring
 from xprompt_jax import vocabularies
+from xprompt_jax.methods.prompt_tuning import PromptTuning
 from xprompt_jax.optimizer import OptimizerConfig
 from xprompt_jax.t5.config import T5Config
 from xprompt_jax.train_step import train_step
@@ -41,10 +42,10 @@ for where, frozen in placed.items():
   train_step.clear_cache()
   trained = TableTrainer(
       config=TrainConfig(batch_size=4, num_epochs=None, num_steps=3),
-      optimizer=OptimizerConfig(), masks=some, rows=rows,
-      evaluate=lambda prompt: [{"score": 1.0}] * 3,
+      optimizer=OptimizerConfig(), constants=some, rows=rows,
+      method=PromptTuning(), evaluate=lambda trained: [{"score": 1.0}] * 3,
       folder=pathlib.Path(tempfile.mkdtemp()), mesh=where, **common,
-  ).train(start)
+  ).train({"prompt": start}).trained["prompt"]
   traces.append(train_step._cache_size())
   scores = scoring.score_table(start, some, rows, batch_size=6, mesh=where,
                                **common)
@@ -63,7 +64,7 @@ for where, frozen in placed.items():
           start, some, rows, way, batch_size=6, mesh=where, **common))
       for way in ("rank", "first_token")
   ]
-  prompt = np.asarray(masks.apply_masks(trained.prompt, some))
+  prompt = np.asarray(masks.apply_masks(trained, some))
   ranked = [np.where(np.isfinite(s), s, 0.0) for s in ranked]
   found[where] = (prompt, *scores, *ranked, texts)
 one, many = found[None], found[mesh]

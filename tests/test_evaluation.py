@@ -83,12 +83,19 @@ def test_no_prompt_is_a_table_of_length_zero():
   assert found[0, 0] == int(logits[0, 0].argmax())
 
 
+def token_masks(mask):
+  """Masks of one row that keep or prune whole tokens."""
+  mask = jnp.array([mask])
+  return PromptMasks(token_mask=mask, piece_mask=mask[..., None])
+
+
 def test_an_ignored_token_is_not_seen():
   """With `ignore`, a prompt whose tail is pruned is the shorter prompt."""
   model = dataclasses.replace(examples.TINY_MODEL, pruned_tokens="ignore")
-  visible = model.prompt_visible(jnp.array([[1.0, 0.0, 1.0]]))
+  masks = token_masks([1.0, 0.0, 1.0])
+  visible = model.prompt_visible(masks)
   assert visible.tolist() == [[True, False, True]]
-  visible = examples.TINY_MODEL.prompt_visible(jnp.array([[1.0, 0.0, 1.0]]))
+  visible = examples.TINY_MODEL.prompt_visible(masks)
   assert visible.tolist() == [[True, True, True]]
   batch = {
       "encoder_input_tokens": jnp.array([[5, 6, 7, 1]]),
@@ -98,10 +105,8 @@ def test_an_ignored_token_is_not_seen():
   zero = prompt.at[:, 1].set(0.0)
 
   def logits(model, masked, mask):
-    mask = jnp.array([mask])
-    return model.logits(
-        examples.tiny_params(), masked, model.prompt_visible(mask), batch
-    )
+    visible = model.prompt_visible(token_masks(mask))
+    return model.logits(examples.tiny_params(), masked, visible, batch)
 
   ignored = logits(model, zero, [1.0, 0.0, 1.0])
   # What an ignored position holds changes nothing ...
@@ -171,3 +176,35 @@ def test_decoding_is_traced_once_for_each_bucket():
     )
   # Buckets 8 and 16; the last short example fills a batch with long ones.
   assert evaluation.generate._cache_size() == 2
+
+
+def test_a_shorter_prompt_of_a_table_is_a_table_of_that_length():
+  """A row whose first two positions are absent, beside one that has all."""
+  batch = {
+      "encoder_input_tokens": jnp.array([[5, 6, 7, 1], [5, 6, 7, 1]]),
+      "decoder_input_tokens": jnp.array([[0, 9], [0, 9]]),
+  }
+  prompt = examples.random_prompt(1, 5, 12)
+  both = PromptMasks(
+      token_mask=jnp.array([[0.0, 0, 1, 1, 1], [1, 1, 1, 1, 1]]),
+      piece_mask=jnp.array([[0.0, 0, 1, 1, 1], [1, 1, 1, 1, 1]])[..., None],
+      present=jnp.array([[0.0, 0, 1, 1, 1], [1, 1, 1, 1, 1]]),
+  )
+  rows = jnp.array([0, 1])
+
+  def logits(prompt, masks, batch, rows):
+    masked = masked_prompts(prompt, masks, rows)
+    visible = examples.TINY_MODEL.prompt_visible(
+        masks_lib.take_rows(masks, rows)
+    )
+    return examples.TINY_MODEL.logits(
+        examples.tiny_params(), masked, visible, batch
+    )
+
+  found = logits(jnp.tile(prompt, (2, 1, 1)), both, batch, rows)
+  one = {name: tokens[:1] for name, tokens in batch.items()}
+  short = logits(prompt[:, 2:], masks_lib.full_masks(1, 3, 1), one, rows[:1])
+  whole = logits(prompt, masks_lib.full_masks(1, 5, 1), one, rows[:1])
+  np.testing.assert_allclose(found[0], short[0], rtol=1e-5, atol=1e-5)
+  np.testing.assert_allclose(found[1], whole[0], rtol=1e-5, atol=1e-5)
+  assert abs(short - whole).max() > 1e-3

@@ -12,6 +12,7 @@ from xprompt_jax import artifacts, scoring, task_data, train_step
 from xprompt_jax import masks as masks_lib
 from xprompt_jax import optimizer as optimizer_lib
 from xprompt_jax.experiment import TaskConfig
+from xprompt_jax.methods.prompt_tuning import PromptTuning
 from xprompt_jax.model import PromptedT5
 from xprompt_jax.optimizer import OptimizerConfig
 from xprompt_jax.t5.config import T5Config
@@ -116,14 +117,18 @@ def one_step(table, batch_size=3):
   batch = table.rows.batch(0, batch_size)
   seeds = jnp.asarray(table.rows.seeds, jnp.uint32)
   step = jnp.asarray(0, jnp.int32)
-  common = {"model": table.model, "rows_per_chunk": 1}
+  common = {
+      "method": PromptTuning(),
+      "model": table.model,
+      "rows_per_chunk": 1,
+  }
+  trained = {"prompt": jnp.array(table.prompt)}
   losses, gradients = train_step.table_gradients(
-      table.prompt, table.masks, table.params, batch, seeds, step, **common
+      trained, table.masks, table.params, batch, seeds, step, **common
   )
   optimizer = OptimizerConfig()
-  prompt = jnp.array(table.prompt)
   state = train_step.TrainState(
-      prompt=prompt, optimizer=optimizer_lib.init_rows(optimizer, prompt)
+      trained=trained, optimizer=optimizer_lib.init_rows(optimizer, trained)
   )
   state, _ = train_step.train_step(
       state,
@@ -135,7 +140,7 @@ def one_step(table, batch_size=3):
       optimizer=optimizer,
       **common,
   )
-  found = {"losses": losses, "gradients": gradients, "prompt": state.prompt}
+  found = {"losses": losses, "gradients": gradients["prompt"], **state.trained}
   length = batch["encoder_input_tokens"].shape[-1]
   return {k: np.asarray(v) for k, v in found.items()}, length
 

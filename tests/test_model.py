@@ -10,10 +10,12 @@ from tests import examples
 from xprompt_jax import masks as masks_lib
 from xprompt_jax import model as model_lib
 from xprompt_jax import optimizer as optimizer_lib
+from xprompt_jax.methods.prompt_tuning import PromptTuning
 from xprompt_jax.optimizer import OptimizerConfig
 from xprompt_jax.train_step import TrainState, table_gradients, train_step
 
 OPTIMIZER = OptimizerConfig()
+METHOD = PromptTuning()
 
 
 def batch_of(targets, weights):
@@ -83,38 +85,44 @@ def table(**changes):
       jnp.array([0, 1], jnp.uint32),
       jnp.zeros((), jnp.int32),
   )
-  return model, prompt, arguments
+  return model, {"prompt": prompt}, arguments
 
 
 def test_a_bfloat16_model_trains_a_float32_prompt():
-  model, prompt, arguments = table()
-  exact, _ = table_gradients(prompt, *arguments, model=model)
+  model, trained, arguments = table()
+  exact, _ = table_gradients(trained, *arguments, method=METHOD, model=model)
   rounded, _, _ = table(dtype="bfloat16")
   start = TrainState(
-      prompt=jnp.array(prompt),
-      optimizer=optimizer_lib.init_rows(OPTIMIZER, prompt),
+      trained=jax.tree.map(jnp.array, trained),
+      optimizer=optimizer_lib.init_rows(OPTIMIZER, trained),
   )
   state, losses = train_step(
-      start, *arguments, model=rounded, optimizer=OPTIMIZER
+      start, *arguments, method=METHOD, model=rounded, optimizer=OPTIMIZER
   )
   assert losses.dtype == jnp.float32
   # Eight bits of mantissa through three layers.
   np.testing.assert_allclose(losses, exact, rtol=0.02)
   assert (np.asarray(losses) != np.asarray(exact)).all()
-  assert state.prompt.dtype == jnp.float32
+  prompt = state.trained["prompt"]
+  assert prompt.dtype == jnp.float32
   leaves = jax.tree.leaves(state.optimizer)
   assert jnp.bfloat16 not in {leaf.dtype for leaf in leaves}
-  assert np.isfinite(state.prompt).all()
+  assert np.isfinite(prompt).all()
   kept = np.asarray(masks_lib.expand(arguments[0], 12)) == 1
-  moved = np.asarray(state.prompt) != np.asarray(prompt)
+  moved = np.asarray(prompt) != np.asarray(trained["prompt"])
   assert moved[kept].all()
 
 
 def test_rematerialisation_changes_no_gradient_of_a_table():
-  model, prompt, arguments = table()
+  model, trained, arguments = table()
   remade, _, _ = table(remat=True)
-  losses, gradient = table_gradients(prompt, *arguments, model=model)
-  again, same = table_gradients(prompt, *arguments, model=remade)
+  losses, gradient = table_gradients(
+      trained, *arguments, method=METHOD, model=model
+  )
+  again, same = table_gradients(
+      trained, *arguments, method=METHOD, model=remade
+  )
+  gradient, same = gradient["prompt"], same["prompt"]
   np.testing.assert_allclose(again, losses, rtol=1e-6)
   np.testing.assert_allclose(same, gradient, rtol=1e-4, atol=1e-7)
   assert (np.asarray(gradient) != 0).any(axis=(1, 2)).all()
@@ -122,13 +130,13 @@ def test_rematerialisation_changes_no_gradient_of_a_table():
 
 def test_rematerialisation_is_used_where_it_is_asked_for():
   for remat in (False, True):
-    model, prompt, arguments = table(remat=remat)
+    model, trained, arguments = table(remat=remat)
     text = str(
         jax.make_jaxpr(
-            lambda prompt, model=model, arguments=arguments: table_gradients(
-                prompt, *arguments, model=model
+            lambda trained, model=model, arguments=arguments: table_gradients(
+                trained, *arguments, method=METHOD, model=model
             )
-        )(prompt)
+        )(trained)
     )
     # Two encoder layers and one decoder layer.
     assert text.count("prevent_cse") == (3 if remat else 0)

@@ -15,7 +15,7 @@ from xprompt_jax.export import (
     model_card,
     run_records,
 )
-from xprompt_jax.export.nearest_words import nearest_words
+from xprompt_jax.nearest_words import nearest_words
 from xprompt_jax.prompt_formats import peft
 from xprompt_jax.types import PromptMasks
 
@@ -67,7 +67,7 @@ def test_nearest_words_in_parts(monkeypatch):
   rng = np.random.default_rng(0)
   rows = rng.standard_normal((3, 2)).astype(np.float32)
   whole = nearest_words(rows, EMBEDDING, Words())
-  monkeypatch.setattr("xprompt_jax.export.nearest_words._CHUNK", 2)
+  monkeypatch.setattr("xprompt_jax.nearest_words._CHUNK", 2)
   assert nearest_words(rows, EMBEDDING, Words()) == whole
   assert [len(row) for row in whole] == [4, 4, 4]
 

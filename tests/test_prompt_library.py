@@ -11,6 +11,7 @@ import pytest
 from tests import examples
 from tests.mixed_library import ANSWERS, PROMPTS, TEXTS, alone, library
 from xprompt_jax import evaluation, prompt_library
+from xprompt_jax import masks as masks_lib
 from xprompt_jax.prompts import masked_prompts
 from xprompt_jax.types import PromptMasks
 
@@ -101,7 +102,7 @@ def logits(prompt, masks, row_ids, indices, model):
   return model.logits(
       examples.bundled_model()[1],
       masked_prompts(prompt, masks, row_ids),
-      model.prompt_visible(jnp.asarray(masks.token_mask)[row_ids]),
+      model.prompt_visible(masks_lib.take_rows(masks, row_ids)),
       {name: array[indices] for name, array in batch.items()},
   )
 

@@ -1,61 +1,17 @@
 """The table that ends a run, and what it says of XPrompt."""
 
-import io
 import pathlib
 
 import pytest
 import rich.console
 
-from xprompt_jax import cells, report
-
-
-def _rows(validation, test, tokens, pieces, parameters, metrics=("accuracy",)):
-  rows = []
-  for seed, scores in enumerate(zip(validation, test, strict=True)):
-    row = {
-        "seed": seed,
-        "kept_tokens": tokens[seed],
-        "kept_pieces": pieces[seed],
-        "tunable_parameters": parameters[seed],
-    }
-    for split, score in zip(("validation", "test"), scores, strict=True):
-      if score is not None:
-        row[split] = {**dict.fromkeys(metrics, score), "score": score}
-    rows.append(row)
-  return rows
-
-
-def _summary(tuned, xprompt, *, tests=True, metrics=("accuracy",)):
-  """A summary of three seeds or fewer, validation being half of test."""
-  half = [score / 2 for score in tuned], [score / 2 for score in xprompt]
-  if not tests:
-    tuned = xprompt = (None,) * len(tuned)
-  n = len(tuned)
-  no_prompt = _rows([0.0], tuned[:1], [0], [0], [0], metrics)
-  no_prompt[0]["seed"] = None
-  kept = [14, 8, 14][:n], [157, 64, 157][:n], [1256, 512, 1256][:n]
-  methods = {
-      "no_prompt": no_prompt,
-      "prompt_tuning": _rows(
-          half[0], tuned, [20] * n, [320] * n, [2560] * n, metrics
-      ),
-      "xprompt": _rows(half[1], xprompt, *kept, metrics),
-  }
-  counts = {"train": 2000, "validation": 200, "test": 400}
-  if not tests:
-    del counts["test"]
-  return {
-      "task": "mini_boolq",
-      "num_examples": counts,
-      "methods": [{"method": k, "rows": v} for k, v in methods.items()],
-      "tickets_tried": 54,
-      "seconds": {"evaluate": 8.4, "tune": 95.7},
-  }
+from tests import summaries
+from xprompt_jax import cells, report, verdicts
 
 
 def test_printed_summary(capsys, monkeypatch):
   monkeypatch.setenv("COLUMNS", "80")
-  summary = _summary([80.0, 82.0, 81.0], [85.0, 82.0, 88.0])
+  summary = summaries.summary([80.0, 82.0, 81.0], [85.0, 82.0, 88.0])
   report.print_summary(summary, pathlib.Path("runs/demo"))
   lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
   assert lines == [
@@ -70,14 +26,16 @@ def test_printed_summary(capsys, monkeypatch):
       "XPrompt        42.50 ± 1.50   85.00 ± 3.00  12.0 ± 3.5  126 ± 54"
       "  1008 ± 430",
       "",
-      "XPrompt minus prompt tuning on test accuracy: +4.00 ± 3.61 over 3 seeds"
-      " (better",
-      "in 2, worse in 0): no clear difference.",
+      "XPrompt minus prompt tuning on test accuracy: +4.00 ± 3.61 over 3"
+      " seeds, 95 %",
+      "interval -4.96 to +12.96 (Student's over seeds; better in 2, worse in 0):"
+      " no",
+      "clear difference.",
       "Trained and scored on 2000 examples; of each seed the checkpoint and"
       " the ticket",
-      "with the best score on validation (200 examples) were taken. Test (400"
-      " examples)",
-      "was looked at once, at the end.",
+      "with the best score on validation (200 examples) were taken. Nothing was"
+      " chosen",
+      "on test (400 examples).",
       "Time: 2 min (evaluate 8 s, tune 96 s).",
       "",
       "runs/demo/result.json: this summary",
@@ -93,7 +51,7 @@ def test_printed_summary(capsys, monkeypatch):
     "metrics", [("accuracy",), ("mean_3class_f1", "accuracy")]
 )
 def test_no_table_is_wider_than_80_columns(tests, metrics):
-  summary = _summary(
+  summary = summaries.summary(
       [100.0, 82.25, 81.0], [85.5, 100.0, 7.25], tests=tests, metrics=metrics
   )
   tables = report.summary_tables(summary)
@@ -103,91 +61,13 @@ def test_no_table_is_wider_than_80_columns(tests, metrics):
     assert console.measure(table).maximum <= 80
 
 
-PREFIX = "XPrompt minus prompt tuning on "
-
-
-@pytest.mark.parametrize(
-    ("tuned", "xprompt", "tests", "line"),
-    [
-        (
-            [80.0, 82.0, 81.0],
-            [85.0, 86.0, 86.0],
-            True,
-            "test accuracy: +4.67 ± 0.58 over 3 seeds (better in 3, worse in"
-            " 0): XPrompt was better.",
-        ),
-        (
-            [80.0, 82.0, 81.0],
-            [78.0, 80.0, 78.0],
-            True,
-            "test accuracy: -2.33 ± 0.58 over 3 seeds (better in 0, worse in"
-            " 3): XPrompt was worse.",
-        ),
-        (
-            # Student's 95 % interval of three differences is 4.303 standard
-            # errors wide to each side: 1.43 here, and -1.33 is within.
-            [80.0, 82.0, 81.0],
-            [79.0, 81.0, 79.0],
-            True,
-            "test accuracy: -1.33 ± 0.58 over 3 seeds (better in 0, worse in"
-            " 3): no clear difference.",
-        ),
-        (
-            [80.0, 80.0, 80.0],
-            [81.0, 80.0, 79.0],
-            True,
-            "test accuracy: +0.00 ± 1.00 over 3 seeds (better in 1, worse in"
-            " 1): no clear difference.",
-        ),
-        (
-            [80.0],
-            [80.5],
-            True,
-            "test accuracy: +0.50: XPrompt was better with this seed.",
-        ),
-        (
-            [80.0],
-            [80.0],
-            True,
-            "test accuracy: +0.00: no difference with this seed.",
-        ),
-        (
-            [80.0, 82.0],
-            [84.0, 86.0],
-            False,
-            "validation accuracy: +2.00 ± 0.00 over 2 seeds (better in 2, worse"
-            " in 0): XPrompt was better; validation also chose among 54"
-            " tickets, which favours XPrompt.",
-        ),
-    ],
-)
-def test_comparison(tuned, xprompt, tests, line):
-  summary = _summary(tuned, xprompt, tests=tests)
-  assert report.comparison(summary) == PREFIX + line
-
-
-def _with_sizes(summary, sizes):
-  """The same summary as of a run that says of how many metrics are shares."""
-  for method in summary["methods"]:
-    for row in method["rows"]:
-      row["metric_sizes"] = sizes
-  return summary
-
-
-def _text_of(tables):
-  console = rich.console.Console(width=80, record=True, file=io.StringIO())
-  for table in tables:
-    console.print(table)
-  return [line.rstrip() for line in console.export_text().splitlines()]
-
-
 def test_shares_are_counted_over_all_seeds():
-  summary = _with_sizes(
-      _summary([80.0, 82.0, 81.0], [85.0, 82.0, 88.0]),
+  summary = summaries.with_sizes(
+      summaries.summary([80.0, 82.0, 81.0], [85.0, 82.0, 88.0]),
       {"validation": {"accuracy": 200}, "test": {"accuracy": 400}},
   )
   # Too wide with the sizes beside them.
-  assert _text_of(report.summary_tables(summary)) == [
+  assert summaries.text_of(report.summary_tables(summary)) == [
       "mini_boolq: 3 seeds, mean ± standard deviation",
       "method                   val accuracy             test accuracy",
       "─" * 63,
@@ -200,20 +80,20 @@ def test_shares_are_counted_over_all_seeds():
       "prompt tuning          20       320        2560",
       "XPrompt        12.0 ± 3.5  126 ± 54  1008 ± 430",
   ]
-  assert report.comparison(summary) == (
-      "XPrompt minus prompt tuning on test accuracy: +4.00 ± 3.61 over 3 seeds"
-      " (better in 2, worse in 0; 1020/1200 against 972/1200): no clear"
-      " difference."
+  assert verdicts.comparison(summary) == (
+      "XPrompt minus prompt tuning on test accuracy: +4.00 ± 3.61 over 3 seeds,"
+      " 95 % interval -4.96 to +12.96 (Student's over seeds; better in 2, worse"
+      " in 0; 1020/1200 against 972/1200): no clear difference."
   )
 
 
 def test_shares_of_one_seed():
   sizes = {"validation": {"accuracy": 104}}
   percent = 100 / 104
-  summary = _with_sizes(
-      _summary([140 * percent], [148 * percent], tests=False), sizes
+  summary = summaries.with_sizes(
+      summaries.summary([140 * percent], [148 * percent], tests=False), sizes
   )
-  lines = _text_of(report.summary_tables(summary))
+  lines = summaries.text_of(report.summary_tables(summary))
   assert lines[-1].split() == [
       "XPrompt",
       "71.15",
@@ -222,20 +102,20 @@ def test_shares_of_one_seed():
       "157",
       "1256",
   ]
-  assert report.comparison(summary) == (
+  assert verdicts.comparison(summary) == (
       "XPrompt minus prompt tuning on validation accuracy: +3.85 (74/104 against"
-      " 70/104): XPrompt was better with this seed; validation also chose among"
-      " 54 tickets, which favours XPrompt."
+      " 70/104): no clear difference with this seed; validation also chose"
+      " among 18 tickets of each seed, which favours XPrompt."
   )
 
 
 def test_a_metric_that_is_no_share_has_no_counts():
-  summary = _with_sizes(
-      _summary([80.0], [85.0], metrics=("mean_3class_f1", "accuracy")),
+  summary = summaries.with_sizes(
+      summaries.summary([80.0], [85.0], metrics=("mean_3class_f1", "accuracy")),
       {"validation": {"accuracy": 56}, "test": {"accuracy": 20}},
   )
   # 42.5 % of 56 are no whole number of examples.
-  assert _text_of(report.summary_tables(summary))[4:7] == [
+  assert summaries.text_of(report.summary_tables(summary))[4:7] == [
       "no prompt                0.00  0.00 (0/56)           80.00"
       "  80.00 (16/20)",
       "prompt tuning           40.00        40.00           80.00"
@@ -246,8 +126,8 @@ def test_a_metric_that_is_no_share_has_no_counts():
 
 
 def test_other_ways_and_other_tasks():
-  summary = _with_sizes(
-      _summary([80.0, 82.0], [84.0, 82.0]),
+  summary = summaries.with_sizes(
+      summaries.summary([80.0, 82.0], [84.0, 82.0]),
       {"test": {"accuracy": 50}, "axb/test": {"accuracy": 50}},
   )
   for method in summary["methods"]:
@@ -258,7 +138,7 @@ def test_other_ways_and_other_tasks():
       }
       row["other_tasks"] = {"axb/test": {"accuracy": 50.0, "score": 50.0}}
       row["not_possible"] = {"first_token": "task a, split b: alike"}
-  assert _text_of(report.way_tables(summary)) == [
+  assert summaries.text_of(report.way_tables(summary)) == [
       "mini_boolq: accuracy on test by way of predicting",
       "method                      generate            rank",
       "─" * 52,
@@ -281,8 +161,8 @@ def test_ways_and_other_tasks_of_several_metrics_show_each():
   """The counts stand beside the metrics; their mean is no share."""
   metrics = ("mean_3class_f1", "accuracy")
   sizes = {"accuracy": 50}
-  summary = _with_sizes(
-      _summary([80.0], [84.0], metrics=metrics),
+  summary = summaries.with_sizes(
+      summaries.summary([80.0], [84.0], metrics=metrics),
       {"test": sizes, "axg": {"accuracy": 20, "gender_parity": 10}},
   )
   parity = {"accuracy": 45.0, "gender_parity": 90.0, "score": 67.5}
@@ -294,7 +174,7 @@ def test_ways_and_other_tasks_of_several_metrics_show_each():
       }
       row["other_tasks"] = {"axg": parity}
   ways, others = report.way_tables(summary)
-  assert _text_of([ways])[:6] == [
+  assert summaries.text_of([ways])[:6] == [
       "mini_boolq: score on test by way of predicting",
       "method                 generate           rank",
       "─" * 46,
@@ -302,19 +182,19 @@ def test_ways_and_other_tasks_of_several_metrics_show_each():
       "  mean_3class_f1          80.00          70.00",
       "  accuracy        80.00 (40/50)  90.00 (45/50)",
   ]
-  assert [line.split() for line in _text_of([others])[3:6]] == [
+  assert [line.split() for line in summaries.text_of([others])[3:6]] == [
       ["no", "prompt", "67.50"],
       ["accuracy", "45.00", "(9/20)"],
       ["gender_parity", "90.00", "(9/10)"],
   ]
-  assert report.comparison(summary) == (
+  assert verdicts.comparison(summary) == (
       "XPrompt minus prompt tuning on test score: +4.00 (accuracy 42/50 against"
-      " 40/50): XPrompt was better with this seed."
+      " 40/50): no clear difference with this seed."
   )
 
 
 def test_other_tasks_that_are_too_many_stand_in_several_tables():
-  summary = _summary([80.0], [84.0])
+  summary = summaries.summary([80.0], [84.0])
   names = [f"super_glue_axb_v102_{i}/validation" for i in range(3)]
   for method in summary["methods"]:
     for row in method["rows"]:
@@ -328,8 +208,8 @@ def test_other_tasks_that_are_too_many_stand_in_several_tables():
 
 
 def test_ways_of_many_examples_stand_in_two_lines():
-  summary = _with_sizes(
-      _summary([80.0, 82.0, 81.0], [85.0, 82.0, 88.0]),
+  summary = summaries.with_sizes(
+      summaries.summary([80.0, 82.0, 81.0], [85.0, 82.0, 88.0]),
       {"test": {"accuracy": 400}},
   )
   for method in summary["methods"]:
@@ -337,7 +217,7 @@ def test_ways_of_many_examples_stand_in_two_lines():
       row["ways"] = dict.fromkeys(
           ("generate", "rank", "first_token"), row["test"]
       )
-  lines = _text_of(report.way_tables(summary))
+  lines = summaries.text_of(report.way_tables(summary))
   assert lines[5:7] == [
       "prompt tuning  81.00 ± 1.00  81.00 ± 1.00  81.00 ± 1.00",
       "                 (972/1200)    (972/1200)    (972/1200)",
@@ -345,15 +225,9 @@ def test_ways_of_many_examples_stand_in_two_lines():
 
 
 def test_older_files_have_neither_ways_nor_counts():
-  summary = _summary([80.0], [85.0])
+  summary = summaries.summary([80.0], [85.0])
   assert report.way_tables(summary) == []
   assert report.not_possible(summary) == []
-
-
-def test_seeds_are_paired_by_name():
-  summary = _summary([10.0, 50.0, 90.0], [11.0, 51.0, 91.0])
-  summary["methods"][2]["rows"].reverse()
-  assert "+1.00 ± 0.00" in report.comparison(summary)
 
 
 def test_mean_and_spread():
@@ -364,7 +238,7 @@ def test_mean_and_spread():
 
 def test_the_many_metrics_of_a_mixture_are_rows_of_a_table_for_each_split():
   metrics = [f"{task}/accuracy" for task in ("boolq", "copa", "rte", "wic")]
-  summary = _summary(
+  summary = summaries.summary(
       [100.0, 82.25, 81.0], [85.5, 100.0, 7.25], metrics=(*metrics, "wsc/f1a")
   )
   validation, test, sizes = report.summary_tables(summary)

@@ -13,7 +13,7 @@ from tests.tiny_experiment import (
     files_of,
     make_experiment,
 )
-from xprompt_jax import artifacts, search, stages
+from xprompt_jax import artifacts, pruning, search, stages
 from xprompt_jax.optimizer import OptimizerConfig
 from xprompt_jax.pruning import SearchConfig
 from xprompt_jax.types import UserError
@@ -26,6 +26,19 @@ SHORT = dataclasses.replace(
     seeds=(3,),
 )
 METRICS = (EXACT_MATCH, CHECKSUM)
+# Everything else that a run may measure beside it.
+COMPARED = dataclasses.replace(
+    SHORT,
+    search=dataclasses.replace(
+        SHORT.search,
+        strategy="levels",
+        importances=pruning.IMPORTANCES,
+        controls=pruning.CONTROLS,
+        masking_counts=(1, 2),
+        masking_draws=1,
+        auto_ratio=True,
+    ),
+)
 
 
 def times_of(folder):
@@ -134,13 +147,16 @@ def killed_at(monkeypatch, number):
     yield written
 
 
+def whole_run(workdir, config):
+  """What a run that nothing stops leaves, and the files in their order."""
+  with pytest.MonkeyPatch.context() as patch, killed_at(patch, None) as written:
+    search.run_experiment(make_experiment(workdir, config, METRICS))
+  return results_of(workdir), written
+
+
 @pytest.fixture(scope="module")
 def short_run(tmp_path_factory):
-  """What a run that nothing stops leaves, and the files in their order."""
-  workdir = tmp_path_factory.mktemp("short")
-  with pytest.MonkeyPatch.context() as patch, killed_at(patch, None) as written:
-    search.run_experiment(make_experiment(workdir, SHORT, METRICS))
-  return results_of(workdir), written
+  return whole_run(tmp_path_factory.mktemp("short"), SHORT)
 
 
 def test_a_run_killed_anywhere_ends_where_another_ends(
@@ -149,8 +165,8 @@ def test_a_run_killed_anywhere_ends_where_another_ends(
   """Each file that a run writes is the one before which it is killed."""
   expected, written = short_run
   # 7 for each of three trainings, 2 for each scoring and pruning, 3 for the
-  # winners, and one each for tickets, evaluation and the summary.
-  assert len(written) == 3 * 7 + 4 * 2 + 3 + 3
+  # winners, 2 for evaluation, and one each for tickets and the summary.
+  assert len(written) == 3 * 7 + 4 * 2 + 3 + 4
   for number in range(1, len(written) + 1):
     workdir = tmp_path / str(number)
     with killed_at(monkeypatch, number) as before, pytest.raises(Killed):
@@ -161,19 +177,34 @@ def test_a_run_killed_anywhere_ends_where_another_ends(
     assert results_of(workdir) == expected
 
 
+def check_killed_often(whole, config, at, monkeypatch, workdir):
+  """Each start writes `at` - 1 files; the last of its steps is taken again."""
+  expected, written = whole
+  starts = 0
+  while not (workdir / artifacts.RESULT).exists():
+    starts += 1
+    assert starts <= len(written)
+    with killed_at(monkeypatch, at), contextlib.suppress(Killed):
+      search.run_experiment(make_experiment(workdir, config, METRICS))
+  assert starts > len(written) // (at - 1)
+  assert results_of(workdir) == expected
+
+
 def test_a_run_killed_again_and_again_ends_there_too(
     short_run, monkeypatch, tmp_path
 ):
-  """Each start writes three files; the last of its steps is taken again."""
-  expected, written = short_run
-  starts = 0
-  while not (tmp_path / artifacts.RESULT).exists():
-    starts += 1
-    assert starts <= len(written)
-    with killed_at(monkeypatch, 4), contextlib.suppress(Killed):
-      search.run_experiment(make_experiment(tmp_path, SHORT, METRICS))
-  assert starts > len(written) // 3
-  assert results_of(tmp_path) == expected
+  check_killed_often(short_run, SHORT, 4, monkeypatch, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_run_of_everything_killed_again_and_again_ends_there_too(
+    monkeypatch, tmp_path
+):
+  whole = whole_run(tmp_path / "whole", COMPARED)
+  assert {"controls", "no_rewind", "masking", "auto_ratio"} <= {
+      name.split("/")[0] for name in whole[0]
+  }
+  check_killed_often(whole, COMPARED, 5, monkeypatch, tmp_path / "killed")
 
 
 def test_a_run_may_go_on_with_other_memory_settings(finished):

@@ -72,6 +72,31 @@ def test_tuned_prompts_have_a_record_too(finished, monkeypatch):
   assert [("test" in row) for row in record.rows].count(True) == 2
 
 
+def test_tickets_of_equal_ratios_are_told_apart():
+  """Those of random scores, and controls, have results of their own."""
+  ticket = {"seed": 3, "token_ratio": 0.5, "piece_ratio": None}
+  kinds = {"random": {"importance": "random"}, "length": {"control": "length"}}
+  methods = [
+      {"method": name, "rows": [{**ticket, **kind, "test": name}]}
+      for name, kind in (*kinds.items(), ("xprompt", {}))
+  ]
+  for name, kind in (*kinds.items(), ("xprompt", {})):
+    row = {**ticket, **kind}
+    found = run_records._with_results([row], {"methods": methods}, [])
+    assert found == ({**row, "test": name},)
+
+
+def test_tickets_of_chosen_ratios_have_results_of_their_own():
+  """Two rules may choose one ticket, and so may the search."""
+  ticket = {"seed": 3, "token_ratio": 0.5, "piece_ratio": None}
+  chosen = [{**ticket, "test": "a"}, {**ticket, "test": "b"}]
+  methods = [{"method": "auto_loss", "rows": chosen[1:]}]
+  summary = {"methods": methods}
+  found = run_records._with_results([ticket, ticket], summary, chosen)
+  assert found == tuple(chosen)
+  assert run_records._with_results([ticket], summary, []) == (ticket,)
+
+
 def test_a_file_of_nobody_has_no_record(tmp_path):
   np.save(tmp_path / "p.npy", np.ones((5, 12), np.float32))
   prompt = np.ones((1, 5, 12), np.float32)

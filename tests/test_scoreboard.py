@@ -86,6 +86,31 @@ def test_every_share_of_a_suite_has_its_counts():
   ]
 
 
+def test_each_task_of_a_table_has_its_own_lines():
+  def of(task, **more):
+    return {"task": task, "seed": 0, **more}
+
+  rows = [of(task, validation={"score": 1.0}) for task in ("cb", "rte")]
+  summary = {
+      "methods": [{"method": "xprompt", "rows": rows}],
+      "members": {"cb": {"train": 1}, "rte": {"train": 2}},
+      "left_out": [of("rte", method="reversed", reason="nothing was pruned")],
+      "selection": [of("cb", tickets=9), of("rte", tickets=9)],
+  }
+  parts = scoreboard.by_task(summary)
+  assert [report.left_out(part) for part in parts.values()] == [
+      [],
+      ["No reversed of seed 0: nothing was pruned."],
+  ]
+  assert [part["selection"] for part in parts.values()] == [
+      [of("cb", tickets=9)],
+      [of("rte", tickets=9)],
+  ]
+  # A run that left nothing out says nothing of it.
+  del summary["left_out"]
+  assert "left_out" not in scoreboard.by_task(summary)["cb"]
+
+
 def test_a_method_that_one_task_lacks_is_a_dash():
   short = {**CB, "methods": CB["methods"][:1]}
   result = scoreboard.suite_result({"wsc": WSC, "cb": short}, {})

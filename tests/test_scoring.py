@@ -25,7 +25,7 @@ def per_example_scores(model, params, prompt, masks, rows, row):
     masks = PromptMasks(token_mask=token_mask, piece_mask=piece_mask)
     masked = masks_lib.apply_masks(prompt[row], masks)[None]
     batch = {key: value[None] for key, value in example.items()}
-    visible = model.prompt_visible(token_mask[None])
+    visible = model.prompt_visible(jax.tree.map(lambda mask: mask[None], masks))
     logits = model.logits(params, masked, visible, batch)
     return target_losses(logits, batch)[0]
 

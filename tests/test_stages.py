@@ -12,7 +12,7 @@ from tests.tiny_experiment import (
     make_experiment,
     result_of,
 )
-from xprompt_jax import artifacts, scoring, search, stages, tickets
+from xprompt_jax import artifacts, scoring, search, stages, strategies, tickets
 from xprompt_jax import masks as masks_lib
 from xprompt_jax.pruning import SearchConfig
 from xprompt_jax.types import PromptMasks
@@ -42,6 +42,7 @@ def test_a_run_leaves_the_files_of_every_stage(finished):
       "rewind/metrics.jsonl",
       "rewind/prompt.safetensors",
       "rewind/result.json",
+      "evaluate/correct.safetensors",
       "evaluate/result.json",
       "tickets.jsonl",
       "result.json",
@@ -183,7 +184,7 @@ def table_with(scores):
 
 def test_each_seed_selects_its_own_best_ratio_and_ties_go_to_the_first():
   table = table_with([1.0, 3.0, 3.0, 5.0, 2.0, 4.0])
-  assert search.best_rows(table, "token") == [1, 3]
+  assert strategies.best_rows(table, "token") == [1, 3]
 
 
 def test_grid_tries_all_pairs_and_each_granularity_alone(tmp_path):

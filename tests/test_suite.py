@@ -50,6 +50,21 @@ def suite(tmp_path_factory):
   return workdir, loaded
 
 
+def test_a_suite_and_a_sweep_have_folders_of_their_own(suite, capsys):
+  workdir, _ = suite
+  found = command_line.refused(
+      capsys,
+      "train",
+      *SUITE,
+      "--gin.RUNS={'a': ('LEARNING_RATE = 0.1',)}",
+      f"--workdir={workdir}",
+  )
+  assert found == (
+      f"{workdir}/result.json: found the result of a suite of tasks, expected"
+      " that of a sweep of RUNS, or another --workdir"
+  )
+
+
 def test_each_task_has_a_folder_and_the_weights_are_read_once(suite):
   workdir, loaded = suite
   assert sorted(path.name for path in workdir.iterdir()) == [

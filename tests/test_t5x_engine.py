@@ -261,8 +261,9 @@ def test_a_start_is_that_of_this_program():
 
 def own_steps(prompt, masks, frozen, steps, optimizer):
   """Steps of `xprompt_jax.train_step`, from a fresh optimizer."""
+  trained = {"prompt": prompt}
   state = train_step_lib.TrainState(
-      prompt=prompt, optimizer=optimizer_lib.init_rows(optimizer, prompt)
+      trained=trained, optimizer=optimizer_lib.init_rows(optimizer, trained)
   )
   batch = {name: jnp.asarray(a)[None] for name, a in BATCH.items()}
   masks = PromptMasks(
@@ -277,6 +278,7 @@ def own_steps(prompt, masks, frozen, steps, optimizer):
         batch,
         jnp.zeros(1, jnp.uint32),
         jnp.int32(step),
+        method=PromptTuning(),
         model=PromptedT5(t5_config=examples.TINY),
         optimizer=optimizer,
     )
@@ -323,7 +325,7 @@ def test_ten_steps_of_both_engines(optimizer):
   )
   after = traverse_util.flatten_dict(core.unfreeze(state.params), sep="/")
   found = np.asarray(after.pop(names.PROMPT))
-  np.testing.assert_allclose(found, own.prompt[0], rtol=1e-3, atol=1e-3)
+  np.testing.assert_allclose(found, own.trained["prompt"][0], rtol=1e-3, atol=1e-3)
   assert np.abs(found - started).max() > 0.5
   factor = np.repeat(masks.piece_mask[0], 3, axis=-1)
   assert (found[factor == 0] == 0).all() and (factor == 0).any()
@@ -338,7 +340,7 @@ def test_ten_steps_of_both_engines(optimizer):
       )
       if hasattr(s, "v_row")
   )
-  np.testing.assert_allclose(moments.v, factored.v[0], rtol=1e-3, atol=1e-12)
+  np.testing.assert_allclose(moments.v, factored.v["prompt"][0], rtol=1e-3, atol=1e-12)
   assert int(state.step) == int(factored.count[0]) == 10
   assert jax.tree.leaves(states) == []
 

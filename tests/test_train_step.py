@@ -9,6 +9,7 @@ from tests import examples
 from xprompt_jax import batches
 from xprompt_jax import masks as masks_lib
 from xprompt_jax import optimizer as optimizer_lib
+from xprompt_jax.methods.prompt_tuning import PromptTuning
 from xprompt_jax.model import target_losses
 from xprompt_jax.optimizer import OptimizerConfig
 from xprompt_jax.t5.network import T5
@@ -22,13 +23,15 @@ from xprompt_jax.trainer import TrainConfig
 from xprompt_jax.types import PromptMasks
 
 OPTIMIZER = OptimizerConfig()
+METHOD = PromptTuning()
 STEP = jnp.zeros((), jnp.int32)
 
 
 def start(prompt):
+  trained = {"prompt": jnp.array(prompt)}
   return TrainState(
-      prompt=jnp.array(prompt),
-      optimizer=optimizer_lib.init_rows(OPTIMIZER, prompt),
+      trained=trained,
+      optimizer=optimizer_lib.init_rows(OPTIMIZER, trained),
   )
 
 
@@ -63,12 +66,13 @@ def test_gradients_and_one_update_equal_single_rows(rows_per_chunk, bound):
   batch = rows.batch(0, 16)
   seeds = jnp.array(rows.seeds, jnp.uint32)
   losses, gradients = table_gradients(
-      prompt,
+      {"prompt": prompt},
       masks,
       params,
       batch,
       seeds,
       STEP,
+      method=METHOD,
       model=model,
       rows_per_chunk=rows_per_chunk,
   )
@@ -79,6 +83,7 @@ def test_gradients_and_one_update_equal_single_rows(rows_per_chunk, bound):
       batch,
       seeds,
       STEP,
+      method=METHOD,
       model=model,
       optimizer=OPTIMIZER,
       rows_per_chunk=rows_per_chunk,
@@ -91,17 +96,31 @@ def test_gradients_and_one_update_equal_single_rows(rows_per_chunk, bound):
         seeds[row : row + 1],
         STEP,
     )
-    loss, gradient = table_gradients(prompt[row : row + 1], *args, model=model)
+    loss, gradient = table_gradients(
+        {"prompt": prompt[row : row + 1]}, *args, method=METHOD, model=model
+    )
     assert largest_relative(losses[row], loss[0]) < bound
-    assert largest_relative(gradients[row], gradient[0]) < bound
+    assert (
+        largest_relative(gradients["prompt"][row], gradient["prompt"][0])
+        < bound
+    )
     if rows_per_chunk != 1:
       # Adafactor's first step is the sign of the gradient: an entry whose
       # gradient is rounding noise may point either way.
       continue
     alone, _ = train_step(
-        start(prompt[row : row + 1]), *args, model=model, optimizer=OPTIMIZER
+        start(prompt[row : row + 1]),
+        *args,
+        method=METHOD,
+        model=model,
+        optimizer=OPTIMIZER,
     )
-    assert largest_relative(state.prompt[row], alone.prompt[0]) < bound
+    assert (
+        largest_relative(
+            state.trained["prompt"][row], alone.trained["prompt"][0]
+        )
+        < bound
+    )
 
 
 def test_masked_prompts_agree_after_20_steps():
@@ -113,6 +132,7 @@ def test_masked_prompts_agree_after_20_steps():
     batch = rows.batch(step, 8)
     number = jnp.asarray(step, jnp.int32)
     settings = {
+        "method": METHOD,
         "model": model,
         "optimizer": OPTIMIZER,
         "rows_per_chunk": TrainConfig().rows_per_chunk,
@@ -130,9 +150,11 @@ def test_masked_prompts_agree_after_20_steps():
           number,
           **settings,
       )
-  masked = masks_lib.apply_masks(together.prompt, masks)
+  masked = masks_lib.apply_masks(together.trained["prompt"], masks)
   for row in range(3):
-    single = masks_lib.apply_masks(alone[row].prompt, take(masks, row))
+    single = masks_lib.apply_masks(
+        alone[row].trained["prompt"], take(masks, row)
+    )
     assert largest_relative(masked[row], single[0]) < 1e-3
 
 
@@ -168,7 +190,8 @@ def test_masks_of_ones_are_plain_prompt_tuning_bitwise():
     return jnp.sum(target_losses(logits, batch)) / num_tokens
 
   def masked(prompt, params, batch, masks):
-    return row_loss(prompt, masks, examples.TINY_MODEL, params, batch)
+    trained = {"prompt": prompt}
+    return row_loss(trained, masks, METHOD, examples.TINY_MODEL, params, batch)
 
   # An argument, as in a training step: XLA must not fold the ones away.
   masks = jax.tree.map(lambda x: jnp.array(x[0]), ones)
@@ -194,11 +217,12 @@ def test_pruned_entries_are_exactly_zero_after_any_number_of_steps():
         rows.batch(step, 3),
         jnp.array([0, 1], jnp.uint32),
         jnp.asarray(step, jnp.int32),
+        method=METHOD,
         model=examples.TINY_MODEL,
         optimizer=OPTIMIZER,
     )
   factor = np.asarray(masks_lib.expand(masks, 12))
-  moved = np.asarray(state.prompt)
+  moved = np.asarray(state.trained["prompt"])
   assert (moved[factor == 0] == 0).all()
   assert (moved[factor == 1] != np.asarray(prompt)[factor == 1]).all()
 
@@ -217,11 +241,12 @@ def test_frozen_leaves_are_bit_identical_and_the_prompt_has_changed():
         rows.batch(step, 4),
         jnp.array([0], jnp.uint32),
         jnp.asarray(step, jnp.int32),
+        method=METHOD,
         model=examples.TINY_MODEL,
         optimizer=OPTIMIZER,
     )
   jax.tree.map(np.testing.assert_array_equal, params, before)
-  assert (np.asarray(state.prompt) != np.asarray(prompt)).all()
+  assert (np.asarray(state.trained["prompt"]) != np.asarray(prompt)).all()
 
 
 def test_results_do_not_depend_on_the_bucket():
@@ -238,7 +263,9 @@ def test_results_do_not_depend_on_the_bucket():
     )
     batch = jax.tree.map(jnp.array, batch)
     return jax.jit(
-        lambda p: row_loss(p, masks, examples.TINY_MODEL, params, batch)
+        lambda p: row_loss(
+            {"prompt": p}, masks, METHOD, examples.TINY_MODEL, params, batch
+        )
     )(prompt)
 
   np.testing.assert_allclose(loss((8,)), loss((32,)), rtol=1e-6)
@@ -258,6 +285,7 @@ def test_a_compiled_step_is_traced_once_for_each_bucket():
         examples.rows_of(split).batch(step, 2),
         jnp.array([0], jnp.uint32),
         jnp.asarray(step, jnp.int32),
+        method=METHOD,
         model=examples.TINY_MODEL,
         optimizer=OPTIMIZER,
     )
@@ -277,12 +305,13 @@ def test_dropout_follows_seed_and_step():
 
   def losses(seeds, step):
     return table_gradients(
-        jnp.concatenate([prompt, prompt]),
+        {"prompt": jnp.concatenate([prompt, prompt])},
         masks,
         examples.tiny_params(),
         batch,
         jnp.array(seeds, jnp.uint32),
         jnp.asarray(step, jnp.int32),
+        method=METHOD,
         model=model,
     )[0]
 
@@ -324,3 +353,29 @@ def test_adafactor_is_the_published_recipe():
 def test_masks_are_a_pytree():
   masks = masks_lib.full_masks(2, 3, 4)
   assert isinstance(jax.tree.map(lambda x: x + 1, masks), PromptMasks)
+
+
+def test_adafactor_clips_a_shorter_prompt_of_a_table_as_one_of_its_length():
+  """A prompt of two tokens, behind one that it lacks, and alone."""
+  rng = np.random.default_rng(1)
+  prompt = rng.normal(size=(2, 3, 4)).astype(np.float32)
+  gradients = rng.normal(size=(4, 2, 3, 4)).astype(np.float32)
+  # Clipping starts once an update is larger than the first was.
+  gradients *= np.array([1.0, 30.0, 1.0, 9.0], np.float32)[:, None, None, None]
+  present = np.array([[0, 1, 1], [1, 1, 1]], np.float32)
+  prompt *= present[..., None]
+  gradients *= present[..., None]
+  state = optimizer_lib.init_rows(OPTIMIZER, jnp.array(prompt))
+  found = jnp.array(prompt)
+  for gradient in gradients:
+    found, state = optimizer_lib.update_rows(
+        OPTIMIZER, jnp.array(gradient), state, found, present=present
+    )
+  short = adafactor_by_hand(prompt[0, 1:], gradients[:, 0, 1:])
+  np.testing.assert_allclose(found[0, 1:], short, rtol=2e-5, atol=2e-6)
+  assert not np.asarray(found[0, :1]).any()
+  whole = adafactor_by_hand(prompt[1], gradients[:, 1])
+  np.testing.assert_allclose(found[1], whole, rtol=2e-5, atol=2e-6)
+  # The mean over three tokens would have clipped it less.
+  other = adafactor_by_hand(prompt[0], gradients[:, 0])[1:]
+  assert np.abs(other - short).max() > 1e-2

@@ -8,17 +8,19 @@ import pytest
 from tests import examples
 from xprompt_jax import artifacts
 from xprompt_jax import masks as masks_lib
+from xprompt_jax.methods.prompt_tuning import PromptTuning
 from xprompt_jax.optimizer import OptimizerConfig
 from xprompt_jax.trainer import TableTrainer, TrainConfig
 from xprompt_jax.types import UserError
 
 MASKS = examples.random_masks(2, examples.TINY_P, examples.TINY_K)
-START = np.asarray(examples.random_prompt(2, examples.TINY_P, 12))
+START = {"prompt": np.asarray(examples.random_prompt(2, examples.TINY_P, 12))}
 
 
-def scores_of(prompt):
+def scores_of(trained):
   """A made-up validation score that depends on the prompt's every bit."""
-  return [{"score": float(np.abs(row).sum())} for row in np.asarray(prompt)]
+  prompt = np.asarray(trained["prompt"])
+  return [{"score": float(np.abs(row).sum())} for row in prompt]
 
 
 def make_trainer(folder, evaluate=scores_of, **config) -> TableTrainer:
@@ -32,9 +34,10 @@ def make_trainer(folder, evaluate=scores_of, **config) -> TableTrainer:
   return TableTrainer(
       config=TrainConfig(**settings),
       optimizer=OptimizerConfig(),
+      method=PromptTuning(),
       model=examples.TINY_MODEL,
       frozen_params=examples.tiny_params(),
-      masks=MASKS,
+      constants=MASKS,
       rows=examples.rows_of(examples.tiny_split(10), (4, 9)),
       evaluate=evaluate,
       folder=folder,
@@ -80,8 +83,8 @@ def test_config_names_the_field(config, message):
 def test_the_best_checkpoint_wins_and_ties_go_to_the_earliest(tmp_path):
   prompts = []
 
-  def evaluate(prompt):
-    prompts.append(np.array(prompt))
+  def evaluate(trained):
+    prompts.append(np.array(trained["prompt"]))
     # Row 0 is best at steps 4 and 6, row 1 at step 2.
     scores = {1: (1.0, 9.0), 2: (5.0, 3.0), 3: (5.0, 9.0)}[len(prompts)]
     return [{"score": score, "accuracy": 2 * score} for score in scores]
@@ -92,8 +95,8 @@ def test_the_best_checkpoint_wins_and_ties_go_to_the_earliest(tmp_path):
       {"score": 5.0, "accuracy": 10.0},
       {"score": 9.0, "accuracy": 18.0},
   ]
-  np.testing.assert_array_equal(trained.prompt[0], prompts[1][0])
-  np.testing.assert_array_equal(trained.prompt[1], prompts[0][1])
+  np.testing.assert_array_equal(trained.trained["prompt"][0], prompts[1][0])
+  np.testing.assert_array_equal(trained.trained["prompt"][1], prompts[0][1])
   lines = artifacts.read_json_lines(tmp_path / artifacts.METRICS)
   assert [(line["step"], line["row"], line["seed"]) for line in lines] == [
       (2, 0, 4),
@@ -119,17 +122,19 @@ def test_a_stopped_run_ends_bit_for_bit_where_another_one_ends(
   whole = make_trainer(tmp_path / "whole", **config).train(START)
   calls = []
 
-  def evaluate(prompt):
+  def evaluate(trained):
     calls.append(1)
     if len(calls) == stop_at:
       raise Stopped
-    return scores_of(prompt)
+    return scores_of(trained)
 
   folder = tmp_path / "stopped"
   with pytest.raises(Stopped):
     make_trainer(folder, evaluate, **config).train(START)
   again = make_trainer(folder, **config).train(START)
-  np.testing.assert_array_equal(again.prompt, whole.prompt)
+  np.testing.assert_array_equal(
+      again.trained["prompt"], whole.trained["prompt"]
+  )
   assert again.metrics == whole.metrics
   np.testing.assert_array_equal(again.best_step, whole.best_step)
   for name in (artifacts.STATE, artifacts.METRICS):
@@ -158,9 +163,9 @@ def test_a_state_of_another_table_is_refused(tmp_path):
   with pytest.raises(UserError, match=r"prompt: found \(2, 5, 12\), expected"):
     dataclasses.replace(
         make_trainer(tmp_path),
-        masks=masks_lib.full_masks(1, 5, 4),
+        constants=masks_lib.full_masks(1, 5, 4),
         rows=examples.rows_of(examples.tiny_split(10)),
-    ).train(START[:1])
+    ).train({"prompt": START["prompt"][:1]})
 
 
 def test_a_damaged_state_is_refused(tmp_path):
@@ -174,10 +179,10 @@ def test_a_damaged_state_is_refused(tmp_path):
 
 
 def test_a_loss_that_turns_nan_stops_the_run_and_names_the_step(tmp_path):
-  def evaluate(prompt):
+  def evaluate(trained):
     # The second evaluation never comes.
-    assert not np.isnan(np.asarray(prompt)).any()
-    return scores_of(prompt)
+    assert not np.isnan(np.asarray(trained["prompt"])).any()
+    return scores_of(trained)
 
   trainer = make_trainer(tmp_path, evaluate, num_steps=2)
   trainer.train(START)

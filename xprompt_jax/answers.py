@@ -13,11 +13,12 @@ from typing import Any
 from jax import Array
 import numpy as np
 
-from xprompt_jax import candidates, counts, evaluation
+from xprompt_jax import candidates, counts, evaluation, right_answers
 from xprompt_jax import masks as masks_lib
 from xprompt_jax.experiment import Experiment
 from xprompt_jax.mixtures import MixedSplit
 from xprompt_jax.tables import TableRows
+from xprompt_jax.task_config import HELDOUT
 from xprompt_jax.token_cache import CachedSplit
 from xprompt_jax.types import PromptMasks
 
@@ -202,48 +203,79 @@ def _scores(
   return dict(zip(kept, found, strict=True))
 
 
-def final_lines(
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Finals:
+  """What is said of final rows.
+
+  Attributes:
+    lines: for each row `heldout` and `test` (if configured) as
+      `Experiment.evaluate` gives them, and what docs/files.md has under `ways`,
+      `not_possible`, `other_tasks` and `metric_sizes`.
+    right: by split that reports, what each row answers right; see
+      `right_answers`.
+  """
+
+  lines: list[dict[str, Any]]
+  right: Mapping[str, Sequence[np.ndarray | None]]
+
+  def rows(self, start: int, stop: int) -> "Finals":
+    """Some rows, one after another."""
+    return Finals(
+        lines=self.lines[start:stop],
+        right={role: rows[start:stop] for role, rows in self.right.items()},
+    )
+
+
+def join(parts: Sequence[Finals]) -> Finals:
+  """The rows of several, one after another."""
+  return Finals(
+      lines=[line for part in parts for line in part.lines],
+      right={
+          role: [row for part in parts for row in part.right[role]]
+          for role in parts[0].right
+      },
+  )
+
+
+def finals(
     experiment: Experiment,
     prompt: np.ndarray | Array,
     masks: PromptMasks,
     tasks: Sequence[str | None],
-) -> list[dict[str, Any]]:
-  """What a summary says of final rows beside their sizes.
+) -> Finals:
+  """Measures final rows on the splits that report.
 
-  Every way is measured on the split that counts in the end: test where there
-  is one, else validation.
+  Those are the held-out half and test, or validation where there is neither.
+  Every way is measured on the last of them.
 
   Args:
     experiment: what is loaded.
     prompt: [R, P, H], unmasked.
     masks: [R, P] and [R, P, K].
     tasks: R tasks, as for `Experiment.rows`.
-
-  Returns:
-    For each row `test` (if configured) as `Experiment.evaluate` gives it, and
-    what docs/files.md has under `ways`, `not_possible`, `other_tasks` and
-    `metric_sizes`.
   """
-  role = "test" if "test" in experiment.splits else "validation"
+  roles = [role for role in (HELDOUT, "test") if role in experiment.splits]
   seeds = [experiment.config.seeds[0]] * len(tasks)
-  rows = experiment.rows(role, seeds, tasks)
-  found = answer(experiment, rows, prompt, masks)
-  lines: list[dict[str, Any]] = []
-  for row, split in enumerate(rows.splits):
-    result = found.result(row)
-    line: dict[str, Any] = {role: result} if role == "test" else {}
-    line["ways"] = {
-        found.predict_by: result,
-        **found.by_other_ways(row),
-    }
-    line["not_possible"] = found.reasons(row)
-    read = {role: split}
-    if role == "test":
-      read["validation"] = experiment.data.split(
-          "validation", seeds[row], tasks[row]
-      )
-    line["metric_sizes"] = {k: _sizes(v, result) for k, v in read.items()}
-    lines.append(line)
+  lines: list[dict[str, Any]] = [{} for _ in tasks]
+  right: dict[str, list[np.ndarray | None]] = {}
+  sizes: list[dict[str, Any]] = [{} for _ in tasks]
+  for role in roles or ["validation"]:
+    last = role == (roles or ["validation"])[-1]
+    rows = experiment.rows(role, seeds, tasks)
+    ways = evaluation.WAYS if last else ()
+    found = answer(experiment, rows, prompt, masks, ways)
+    right[role] = _right(found)
+    for row, line in enumerate(lines):
+      result = found.result(row)
+      sizes[row][role] = _sizes(rows.splits[row], result)
+      if role != "validation":
+        line[role] = result
+        whole = experiment.data.split("validation", seeds[row], tasks[row])
+        sizes[row]["validation"] = _sizes(whole, result)
+      if last:
+        line["ways"] = {found.predict_by: result, **found.by_other_ways(row)}
+        line["not_possible"] = found.reasons(row)
+        line["metric_sizes"] = sizes[row]
   for name, split in experiment.others.items():
     others = experiment.rows_of([split] * len(seeds), seeds)
     shifted = answer(experiment, others, prompt, masks, ways=())
@@ -251,7 +283,30 @@ def final_lines(
       result = shifted.result(row)
       line.setdefault("other_tasks", {})[name] = result
       line["metric_sizes"][name] = _sizes(split, result)
-  return lines
+  return Finals(lines=lines, right=right)
+
+
+def final_lines(
+    experiment: Experiment,
+    prompt: np.ndarray | Array,
+    masks: PromptMasks,
+    tasks: Sequence[str | None],
+) -> list[dict[str, Any]]:
+  """The lines of `finals` alone; arguments as there."""
+  return finals(experiment, prompt, masks, tasks).lines
+
+
+def _right(found: Answers) -> list[np.ndarray | None]:
+  """What each row answers right, by the way that counts."""
+  rows: list[np.ndarray | None] = [None] * len(found.splits)
+  texts = found.texts[found.predict_by]
+  for split in dict.fromkeys(found.splits):
+    own = [row for row, read in enumerate(found.splits) if read is split]
+    right = right_answers.right_answers(split, [texts[row] for row in own])
+    if right is not None:
+      for row, answered in zip(own, right, strict=True):
+        rows[row] = answered
+  return rows
 
 
 def _sizes(split: CachedSplit, metrics: Mapping[str, float]) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 Everything is written to a temporary name in the same folder and renamed, so a
 file is either whole or not there. A stage's `result.json` is written last: it
-is the mark that the stage is done.
+is the mark that the stage is done. Without JAX, so that `t5x report` is.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,7 +18,7 @@ import numpy as np
 import safetensors
 from safetensors import numpy as safetensors_numpy
 
-from xprompt_jax.types import AnyArray, UserError
+from xprompt_jax.errors import UserError
 
 RESULT = "result.json"
 RUN = "run.json"
@@ -140,7 +140,7 @@ def read_json_lines(path: pathlib.Path) -> list[dict[str, Any]]:
   return rows
 
 
-def digest_arrays(arrays: Mapping[str, AnyArray]) -> str:
+def digest_arrays(arrays: Mapping[str, Any]) -> str:
   """sha256 over the names, dtypes, shapes and contents of arrays, by name."""
   digest = hashlib.sha256()
   for name in sorted(arrays):
@@ -150,7 +150,7 @@ def digest_arrays(arrays: Mapping[str, AnyArray]) -> str:
   return digest.hexdigest()
 
 
-def digest_metadata(arrays: Mapping[str, AnyArray]) -> dict[str, str]:
+def digest_metadata(arrays: Mapping[str, Any]) -> dict[str, str]:
   """What a safetensors file states of its tensors: the sha256 of each.
 
   One entry, whose value is a JSON object: the library writes several entries in
@@ -188,7 +188,7 @@ def opened_arrays(path: pathlib.Path) -> Iterator[Any]:
 def check_digest(
     path: pathlib.Path,
     metadata: Mapping[str, str],
-    arrays: Mapping[str, AnyArray],
+    arrays: Mapping[str, Any],
 ) -> None:
   """Refuses arrays that lack the sha256 that their file states of them.
 

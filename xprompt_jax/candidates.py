@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 from jaxtyping import Float, Int
 import numpy as np
 
+from xprompt_jax import masks as masks_lib
 from xprompt_jax import partitioning, tables
 from xprompt_jax.mixtures import MixedSplit
 from xprompt_jax.model import PromptedT5
@@ -60,7 +61,7 @@ def rank(
     [B, C] nats, summed over tokens; -inf where there is no candidate.
   """
   masked = masked_prompts(prompt, masks, row_ids)
-  visible = model.prompt_visible(masks.token_mask[row_ids])
+  visible = model.prompt_visible(masks_lib.take_rows(masks, row_ids))
   return model.candidate_log_likelihoods(
       frozen_params,
       masked,
@@ -92,7 +93,7 @@ def first_token(
     [B, C] nats; -inf where there is no candidate.
   """
   masked = masked_prompts(prompt, masks, row_ids)
-  visible = model.prompt_visible(masks.token_mask[row_ids])
+  visible = model.prompt_visible(masks_lib.take_rows(masks, row_ids))
   found = model.first_log_probabilities(frozen_params, masked, visible, tokens)
   found = jax.numpy.take_along_axis(found, first, axis=1)
   return jax.numpy.where(lengths > 0, found, -jax.numpy.inf)

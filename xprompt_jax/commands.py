@@ -12,7 +12,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from xprompt_jax import artifacts, scoreboard, scoring, search, stored_prompts
+from xprompt_jax import (
+    artifacts,
+    baselines,
+    nearest_words,
+    scoreboard,
+    scoring,
+    search,
+    stored_prompts,
+)
 from xprompt_jax.experiment import (
     Experiment,
     ExperimentConfig,
@@ -20,6 +28,7 @@ from xprompt_jax.experiment import (
     load_experiment,
     load_splits,
 )
+from xprompt_jax.methods.config import PROMPT_TUNING
 from xprompt_jax.mixtures import MixedSplit
 from xprompt_jax.types import UserError
 
@@ -71,8 +80,15 @@ def train(
   else:
     artifacts.write_json(workdir / artifacts.RUN, facts)
     artifacts.write_text(workdir / artifacts.CONFIG, gin_config)
-  summary = search.run_experiment(experiment)
+  is_baseline = config.method.name != PROMPT_TUNING
+  run = baselines.run_experiment if is_baseline else search.run_experiment
+  summary = run(experiment)
   if not finished:
+    nearest_words.write(
+        workdir,
+        experiment.frozen_params["token_embedder"]["embedding"],
+        experiment.vocabulary,
+    )
     # A run that was stopped may have gone on with another search.
     artifacts.write_text(workdir / artifacts.CONFIG, gin_config)
   scoreboard.print_run(summary, workdir)

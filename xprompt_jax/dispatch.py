@@ -151,12 +151,16 @@ def run(call: Call) -> None:
 _OF_EACH_TASK = ("eval", "score", "cache")
 
 
-def run_suite(calls: Mapping[str, Call], workdir: pathlib.Path) -> None:
-  """Runs the command of a recipe that names several tasks in TASK_FILES.
+def run_suite(
+    calls: Mapping[str, Call], workdir: pathlib.Path, *, is_sweep: bool = False
+) -> None:
+  """Runs the command of a recipe that names several in TASK_FILES or RUNS.
 
   Args:
-    calls: what to run for each task, by the stem of its gin file.
-    workdir: of the suite; each task has a folder in it.
+    calls: what to run, by folder: the stem of the task's gin file, the run's
+      name, or TASK/RUN.
+    workdir: of the suite; each of them has a folder in it.
+    is_sweep: whether RUNS names them.
 
   Raises:
     UserError: tasks that failed, after the others ran; or the command is about
@@ -174,10 +178,13 @@ def run_suite(calls: Mapping[str, Call], workdir: pathlib.Path) -> None:
             for name, call in calls.items()
         },
         workdir,
+        is_sweep=is_sweep,
     )
   elif arguments.command in _OF_EACH_TASK:
     _check_submission(arguments)
     _run_each(calls, _COMMANDS[arguments.command])
+  elif is_sweep:
+    _run_one_of_sweep(calls)
   else:
     name = next(iter(calls))
     raise UserError(
@@ -185,6 +192,24 @@ def run_suite(calls: Mapping[str, Call], workdir: pathlib.Path) -> None:
         f" {arguments.command}: add --gin_file=tasks/{name}.gin"
         f' --gin.TASK_FILES="()" --workdir={workdir / name}'
     )
+
+
+def _run_one_of_sweep(calls: Mapping[str, Call]) -> None:
+  """Runs a command that is about one prompt; --run says whose.
+
+  Raises:
+    UserError: there are several.
+  """
+  if len(calls) == 1:
+    run(*calls.values())
+    return
+  (name, call), *_ = calls.items()
+  task, _, last = name.rpartition("/")
+  more = f" --gin.TASK_FILES=\"('tasks/{task}.gin',)\"" if task else ""
+  raise UserError(
+      f"RUNS: found {len(calls)} runs, expected one for"
+      f" {call.arguments.command}: add --run={last}{more}"
+  )
 
 
 def _run_each(

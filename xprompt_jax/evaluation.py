@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 import numpy as np
 
 from xprompt_jax import candidates, partitioning, tables
+from xprompt_jax import masks as masks_lib
 from xprompt_jax.model import PromptedT5
 from xprompt_jax.prompts import masked_prompts
 from xprompt_jax.tables import TableBatch, TableRows
@@ -58,7 +59,7 @@ def generate(
     [B, L] token ids.
   """
   masked = masked_prompts(prompt, masks, row_ids)
-  visible = model.prompt_visible(masks.token_mask[row_ids])
+  visible = model.prompt_visible(masks_lib.take_rows(masks, row_ids))
   return model.generate(
       frozen_params, masked, visible, tokens, max_length, num_beams
   )

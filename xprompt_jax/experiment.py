@@ -22,11 +22,12 @@ from xprompt_jax import (
     evaluation,
     other_tasks,
     partitioning,
+    prompts,
 )
 from xprompt_jax.experiment_config import ExperimentConfig, result_fields
 from xprompt_jax.model import PromptedT5
 from xprompt_jax.tables import TableRows
-from xprompt_jax.task_config import ROLES, TaskConfig
+from xprompt_jax.task_config import HELDOUT, ROLES, TaskConfig
 from xprompt_jax.task_data import RowData, check_rows, load_splits
 from xprompt_jax.token_cache import CachedSplit
 from xprompt_jax.types import PromptMasks, require
@@ -54,7 +55,8 @@ class Experiment:
     frozen_params: its parameters.
     fingerprint: sha256 of them.
     vocabulary: text from and to ids.
-    splits: by role: `train`, `validation`, and `test` if it is configured.
+    splits: by role: `train`, `validation`, and `heldout` and `test` if they
+      are configured.
     mesh: where several devices share the work.
     others: splits of other tasks with the same answers, as EVAL_TASKS names
       them.
@@ -84,7 +86,7 @@ class Experiment:
     """Rows of one role, each in the order of its seed.
 
     Args:
-      role: `train`, `validation` or `test`.
+      role: `train`, `validation`, `heldout` or `test`.
       seeds: R seeds.
       tasks: R tasks, as for `RowData.split`; None means None for each.
     """
@@ -119,7 +121,7 @@ class Experiment:
     """The metrics of every row of a table on one split.
 
     Args:
-      role: `train`, `validation` or `test`.
+      role: `train`, `validation`, `heldout` or `test`.
       prompt: [R, P, H], unmasked.
       masks: [R, P] and [R, P, K].
       tasks: as for `rows`.
@@ -153,6 +155,8 @@ class Experiment:
     too: fingerprints stand for what they hold.
     """
     config = result_fields(self.config)
+    if "init_file" in config["prompt"]:
+      config["prompt"]["init_file"] = self._init_file()
     if self.config.task.few_shot is not None:
       config["few_shot"] = {
           name: split.fingerprint
@@ -163,6 +167,26 @@ class Experiment:
         "frozen_params": self.fingerprint,
         "splits": self.split_fingerprints("train", "validation"),
     }
+
+  def _init_file(self) -> str | None:
+    """What stands for PROMPT_INIT_FILE: what is in it, however it is spelt.
+
+    Runs of earlier versions have its path, and go on with it; so do those whose
+    source is gone, with what they began from.
+    """
+    path = self.config.prompt.init_file
+    tuned = self.workdir / artifacts.TUNE / artifacts.RESULT
+    known = None
+    if tuned.exists():
+      recorded = artifacts.read_json(tuned).get("config", {})
+      known = recorded.get("prompt", {}).get("init_file")
+    if path is None or known == path:
+      return path
+    if known is not None and not pathlib.Path(path.partition("#")[0]).exists():
+      return known
+    return prompts.start_digest(
+        self.config.prompt, self.config.seeds, self.config.model.emb_dim
+    )
 
   def split_fingerprints(self, *roles: str) -> dict[str, str]:
     """sha256 of those of the splits that are configured."""
@@ -214,7 +238,7 @@ class SharedWeights:
 def load_experiment(
     config: ExperimentConfig,
     workdir: pathlib.Path,
-    roles: Sequence[str] = ROLES,
+    roles: Sequence[str] = (*ROLES, HELDOUT),
     weights: SharedWeights | None = None,
 ) -> Experiment:
   """Loads what a config names.

@@ -8,13 +8,14 @@ import dataclasses
 from typing import Any
 
 from xprompt_jax import evaluation
+from xprompt_jax.methods.config import PROMPT_TUNING, MethodConfig
 from xprompt_jax.optimizer import OptimizerConfig
 from xprompt_jax.prompts import PromptConfig
 from xprompt_jax.pruning import SearchConfig
 from xprompt_jax.t5.config import T5Config
 from xprompt_jax.task_config import TaskConfig
 from xprompt_jax.trainer import TrainConfig
-from xprompt_jax.types import require, require_int
+from xprompt_jax.types import UserError, require, require_int
 
 # Fields that say where and how fast results are computed, by section of the root
 # config. They change results by rounding alone, of which training at 0.3 makes
@@ -35,8 +36,20 @@ _NOT_RESULTS = {
 # Fields that came later, with the values that leave results as they were: a
 # run that was made without them goes on.
 _LATER_FIELDS: dict[str, dict[str, Any]] = {
-    "": {"predict_by": evaluation.GENERATE, "num_beams": 1},
+    "": {
+        "predict_by": evaluation.GENERATE,
+        "num_beams": 1,
+        "method": dataclasses.asdict(MethodConfig()),
+    },
+    "optimizer": {
+        "name": "adafactor",
+        "factored": False,
+        "parameter_scale": False,
+        "schedule": "constant",
+        "decay_steps": None,
+    },
     "task": {
+        "protocol": "paper",
         "mixture_rows": "mixture",
         "few_shot": None,
         "few_shot_seed": None,
@@ -44,6 +57,26 @@ _LATER_FIELDS: dict[str, dict[str, Any]] = {
     },
 }
 _DTYPES = ("float32", "bfloat16")
+_PROMPT_RATE = 0.3
+# What a baseline does with a field: the methods that use it. Fields that are not
+# here are used by all.
+_USED_BY = {
+    ("prompt", "length"): ("prefix_tuning", "p_tuning", "p_tuning_v2"),
+    ("prompt", "num_pieces"): (),
+    ("prompt", "init"): (),
+    ("prompt", "init_text"): (),
+    ("prompt", "init_file"): (),
+    # Of P-tuning's prompt, which may be exported.
+    ("prompt", "pruned_tokens"): ("p_tuning",),
+    ("method", "mid_dim"): ("prefix_tuning",),
+    ("method", "prompt_encoder"): ("p_tuning",),
+}
+_USED_BY_OPTIMIZER = {
+    "decay_rate": "adafactor",
+    "clipping_threshold": "adafactor",
+    "factored": "adafactor",
+    "parameter_scale": "adafactor",
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,10 +90,11 @@ class ExperimentConfig:
       accelerators and float32 on CPUs.
     task: data.
     prompt: size and initial values.
-    optimizer: Adafactor.
+    optimizer: Adafactor, or what a baseline is trained with.
     train: steps of tuning, and of retraining after each rewind.
     search: which tickets are tried.
     seeds: one prompt is tuned for each.
+    method: prompt tuning, which the search goes on from, or a baseline.
     predict_by: how answers are predicted that select checkpoints and tickets:
       `generate`, `rank` or `first_token` (`evaluation.WAYS`).
     num_beams: of `generate`; 1 is greedy.
@@ -81,6 +115,7 @@ class ExperimentConfig:
   train: TrainConfig
   search: SearchConfig
   seeds: tuple[int, ...] = (0,)
+  method: MethodConfig = dataclasses.field(default_factory=MethodConfig)
   predict_by: str = evaluation.GENERATE
   num_beams: int = 1
   eval_tasks: tuple[str, ...] = ()
@@ -139,7 +174,48 @@ class ExperimentConfig:
         "a list of different integers in [0, 2**32)",
     )
     object.__setattr__(self, "seeds", tuple(seeds))
-    self.prompt.check_embed_dim(self.model.emb_dim)
+    _check_method(self)
+    if self.method.name == PROMPT_TUNING:
+      self.prompt.check_embed_dim(self.model.emb_dim)
+      self.search.check_prompt_length(self.prompt.length)
+
+
+def _check_method(config: ExperimentConfig) -> None:
+  """Refuses another method's optimizer, and a search where there is none.
+
+  METHOD alone does not bring the settings of its paper.
+  """
+  name, optimizer = config.method.name, config.optimizer
+  file = f"--gin_file=methods/{name}.gin after the recipe"
+  tuning = name == PROMPT_TUNING
+  others = {
+      "name": "adafactor",
+      "schedule": "constant",
+      "parameter_scale": False,
+  }
+  differing = [n for n, v in others.items() if getattr(optimizer, n) != v]
+  if tuning and differing:
+    found = f"OptimizerConfig.{differing[0]}"
+    raise UserError(
+        f"METHOD: found {name!r} with {found} ="
+        f" {getattr(optimizer, differing[0])!r}, expected {file}"
+    )
+  if tuning:
+    return
+  if not differing and optimizer.learning_rate == _PROMPT_RATE:
+    raise UserError(
+        f"METHOD: found {name!r} with the optimizer of prompt tuning, adafactor"
+        f" at {_PROMPT_RATE}, expected {file}"
+    )
+  default = SearchConfig()
+  for field in ("controls", "masking_counts", "auto_ratio", "importances"):
+    found, expected = getattr(config.search, field), getattr(default, field)
+    require(
+        found == expected,
+        field.upper(),
+        found,
+        f"{expected!r} with METHOD = {name!r}, which has no search",
+    )
 
 
 def result_fields(config: ExperimentConfig) -> dict[str, Any]:
@@ -155,4 +231,16 @@ def result_fields(config: ExperimentConfig) -> dict[str, Any]:
         del part[name]
   if config.prompt.init != "from_file":
     del fields["prompt"]["init_file"]
+  if config.method.name != PROMPT_TUNING:
+    _drop_unused(fields, config)
   return fields
+
+
+def _drop_unused(fields: dict[str, Any], config: ExperimentConfig) -> None:
+  """Takes off what a baseline does not use, which may be anything."""
+  for (section, name), users in _USED_BY.items():
+    if config.method.name not in users:
+      fields[section].pop(name, None)
+  for name, optimizer in _USED_BY_OPTIMIZER.items():
+    if config.optimizer.name != optimizer:
+      fields["optimizer"].pop(name, None)

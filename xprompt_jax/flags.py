@@ -133,6 +133,22 @@ def _add_similarity(parser: argparse.ArgumentParser) -> None:
   )
 
 
+def _add_report(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+      "workdirs",
+      nargs="+",
+      metavar="WORKDIR",
+      help="folder of a run or of a suite (repeatable)",
+  )
+  parser.add_argument(
+      "--output",
+      default="report",
+      metavar="DIR",
+      help="folder for report.html, report.md, figures/ and tables/ (default:"
+      " report)",
+  )
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Command:
   """One command: its line of help and its flags.
@@ -171,6 +187,11 @@ COMMANDS = {
         add_flags=_add_similarity,
         needs_gin_file=False,
     ),
+    "report": Command(
+        help="a page of tables and figures from the files of finished runs",
+        add_flags=_add_report,
+        needs_gin_file=False,
+    ),
     "cache": Command(
         help="tokenise a task's splits, for machines without TensorFlow"
     ),
@@ -200,6 +221,14 @@ def _build_parser() -> _Parser:
         default="",
         help="folders to look for gin files in, with commas between",
     )
+    if command.needs_gin_file:
+      added.add_argument(
+          "--run",
+          action="append",
+          default=[],
+          metavar="NAME",
+          help="only this one of the runs that RUNS names (repeatable)",
+      )
     added.add_argument(
         "--gin.NAME",
         dest="_bindings",

@@ -19,7 +19,7 @@ import re
 import sys
 from typing import Any
 
-from xprompt_jax import flags, host_memory
+from xprompt_jax import flags, host_memory, sweeps
 from xprompt_jax.gin_errors import ERRORS, explain, one_line
 
 _GIN_FOLDER = pathlib.Path(__file__).parent / "gin"
@@ -37,32 +37,31 @@ def _macros() -> dict[str, str]:
   return dict(pattern.findall(gin.config_str(max_line_length=10_000)))
 
 
-def _check_macros(bindings: Sequence[str]) -> None:
-  """Refuses a macro on the command line that no gin file knows.
+def _check_macro(name: str, source: str) -> None:
+  """Refuses a macro that no gin file knows.
 
   gin would take a misspelt macro for a new one and go on.
   """
   from xprompt_jax.types import UserError
 
   macros = _macros()
-  for binding in bindings:
-    name = binding.partition("=")[0].strip()
-    if "." in name or "/" in name or name in macros:
-      continue
-    near = difflib.get_close_matches(name, macros, cutoff=0.5)
-    hint = f" such as {near[0]}" if near else ""
-    raise UserError(
-        f"--gin.{name}: found no such macro in the gin files, expected one of"
-        f" theirs{hint}, or CLASS.PARAMETER"
-    )
+  if "." in name or "/" in name or name in macros:
+    return
+  near = difflib.get_close_matches(name, macros, cutoff=0.5)
+  hint = f" such as {near[0]}" if near else ""
+  raise UserError(
+      f"{source}: found no such macro in the gin files, expected one of"
+      f" theirs{hint}, or CLASS.PARAMETER"
+  )
 
 
 def _read_gin(
     gin_files: Sequence[str],
     bindings: Sequence[str],
     search_paths: Sequence[str],
+    statements: Sequence[str] = (),
 ) -> None:
-  """Parses gin files and bindings, and builds nothing yet.
+  """Parses gin files, statements and bindings, and builds nothing yet.
 
   Raises:
     UserError: whatever gin cannot find or parse.
@@ -82,9 +81,15 @@ def _read_gin(
     gin.parse_config_files_and_bindings(
         list(gin_files), None, finalize_config=False
     )
-    _check_macros(bindings)
+    # One by one, so that a mistake is named.
+    for names in statements:
+      for macro in sweeps.macros_of(names):
+        _check_macro(macro, macro)
+      gin.parse_config(names)
     for binding in bindings:
-      # One by one, so that a mistake is named.
+      name = binding.partition("=")[0].strip()
+      _check_macro(name, f"--gin.{name}")
+    for binding in bindings:
       names = f"--gin.{binding}"
       gin.parse_config(binding)
   except UserError:
@@ -100,6 +105,7 @@ def parse_gin(
     bindings: Sequence[str],
     search_paths: Sequence[str] = (),
     *,
+    statements: Sequence[str] = (),
     model_only: bool = False,
 ) -> Any:
   """Parses gin files and bindings, finalizes, and builds the root config.
@@ -108,6 +114,7 @@ def parse_gin(
     gin_files: names or paths.
     bindings: `NAME=VALUE` strings, later than the files.
     search_paths: folders tried before the packaged ones.
+    statements: of a run of RUNS, later than the files.
     model_only: build the sizes of the T5 alone.
 
   Returns:
@@ -122,7 +129,7 @@ def parse_gin(
   from xprompt_jax.t5.config import T5Config
   from xprompt_jax.types import UserError
 
-  _read_gin(gin_files, bindings, search_paths)
+  _read_gin(gin_files, bindings, search_paths, statements)
   root = T5Config if model_only else experiment.ExperimentConfig
   try:
     gin.finalize()
@@ -231,11 +238,17 @@ def _task_files() -> list[str]:
 
 
 def _run(arguments: argparse.Namespace, bindings: Sequence[str]) -> None:
+  if arguments.command == "report":
+    # Without JAX, which `dispatch` loads.
+    from xprompt_jax.html_report import command
+
+    command.run(arguments)
+    return
   # Before anything imports TensorFlow.
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
   from xprompt_jax import dispatch
 
-  search_paths = [p for p in arguments.gin_search_paths.split(",") if p]
+  search_paths = _search_paths(arguments)
   files = arguments.gin_file
   if arguments.command == "import":
     model, vocabulary, extra_ids = None, None, None
@@ -251,29 +264,79 @@ def _run(arguments: argparse.Namespace, bindings: Sequence[str]) -> None:
       arguments.workdir or f"runs/{pathlib.Path(files[-1]).stem}"
   )
   _read_gin(files, bindings, search_paths)
-  task_files = _task_files()
+  runs = sweeps.check_runs(_macro("RUNS"))
+  chosen = sweeps.chosen(runs, arguments.run)
+  # All are parsed first: a mistake is found before hours of the first run.
+  calls = {}
+  for run, statements in chosen.items():
+    sweeps.check_bindings(run, statements, bindings)
+  for run, statements in chosen.items() or [("", ())]:
+    own = sweeps.not_task_files(statements, bindings)
+    with sweeps.naming(run):
+      calls.update(
+          _calls(arguments, own, workdir, run=run, statements=statements)
+      )
+  if list(calls) == [""]:
+    dispatch.run(calls[""])
+  else:
+    dispatch.run_suite(calls, workdir, is_sweep=bool(runs))
 
-  def call(files: Sequence[str], workdir: pathlib.Path) -> dispatch.Call:
-    config = parse_gin(files, bindings, search_paths)
+
+def _calls(
+    arguments: argparse.Namespace,
+    bindings: Sequence[str],
+    workdir: pathlib.Path,
+    *,
+    run: str,
+    statements: Sequence[str],
+) -> dict[str, Any]:
+  """What to call for each task of a run, by name: TASK, RUN or TASK/RUN.
+
+  Args:
+    arguments: the command's flags.
+    bindings: of the command line.
+    workdir: of the command.
+    run: name of a run of RUNS; "" without RUNS.
+    statements: the run's.
+  """
+  from xprompt_jax import dispatch
+
+  search_paths = _search_paths(arguments)
+
+  def read(folder: pathlib.Path, *task_file: str) -> list[str]:
+    """Reads all files with the run's statements; returns these, filled."""
+    files = [*arguments.gin_file, *task_file]
+    # Once to know the macros.
+    _read_gin(files, bindings, search_paths, statements)
+    filled = [sweeps.fill(s, folder, _macro) for s in statements]
+    _read_gin(files, bindings, search_paths, filled)
+    return filled
+
+  def call(name: str, *task_file: str) -> dispatch.Call:
+    files = [*arguments.gin_file, *task_file]
+    filled = read((workdir / name).parent if run else workdir, *task_file)
+    config = parse_gin(files, bindings, search_paths, statements=filled)
     import gin
 
     return dispatch.Call(
         arguments=arguments,
         config=config,
-        workdir=workdir,
+        workdir=workdir / name,
         prompt_file=_prompt_file(),
         gin_config=gin.operative_config_str(),
     )
 
+  read(workdir)
+  # A run may have tasks of its own.
+  task_files = _task_files()
   if not task_files:
-    dispatch.run(call(files, workdir))
-    return
-  # All are parsed first: a mistake is found before hours of the first task.
-  calls = {}
-  for name in task_files:
-    stem = pathlib.Path(name).stem
-    calls[stem] = call([*files, name], workdir / stem)
-  dispatch.run_suite(calls, workdir)
+    return {run: call(run)}
+  names = [str(pathlib.PurePath(pathlib.Path(f).stem, run)) for f in task_files]
+  return {n: call(n, file) for n, file in zip(names, task_files, strict=True)}
+
+
+def _search_paths(arguments: argparse.Namespace) -> list[str]:
+  return [path for path in arguments.gin_search_paths.split(",") if path]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -289,7 +352,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       sys.argv[1:] if argv is None else argv
   )
   host_memory.keep_freed_memory()
-  from xprompt_jax.types import mendable
+  from xprompt_jax.errors import mendable
 
   try:
     _run(arguments, bindings)

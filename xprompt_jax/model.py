@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from xprompt_jax.t5 import beam_search, decoding
 from xprompt_jax.t5.config import T5Config
 from xprompt_jax.t5.network import T5
-from xprompt_jax.types import Batch
+from xprompt_jax.types import Batch, PromptMasks
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,13 +33,12 @@ class PromptedT5:
   t5_config: T5Config
   pruned_tokens: str = "zero"
 
-  def prompt_visible(
-      self, token_mask: Float[Array, "B P"]
-  ) -> Bool[Array, "B P"]:
-    """Which prompt positions attention may see: [B, P] -> [B, P]."""
+  def prompt_visible(self, masks: PromptMasks) -> Bool[Array, "B P"]:
+    """Which prompt positions attention may see: masks of B rows -> [B, P]."""
+    visible = jnp.ones(masks.token_mask.shape, bool)
     if self.pruned_tokens == "ignore":
-      return token_mask > 0
-    return jnp.ones(token_mask.shape, bool)
+      visible = masks.token_mask > 0
+    return visible if masks.present is None else visible & (masks.present > 0)
 
   def _encode(
       self,

@@ -11,6 +11,7 @@ it would stand without the pad. `stored_prompts.py` reads the files,
 from collections.abc import Mapping, Sequence
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 import numpy as np
@@ -103,6 +104,8 @@ def take_prompt(
 ) -> tuple[np.ndarray, PromptMasks]:
   """One prompt of a file: [P, H], with masks [P] and [P, K].
 
+  P is its own, where it is shorter than others of the file.
+
   Args:
     prompt: [R, P, H].
     masks: [R, P] and [R, P, K].
@@ -114,7 +117,8 @@ def take_prompt(
     UserError: a row that the file does not have.
   """
   stored_prompts.check_row(row, path, len(prompt), flag)
-  return prompt[row], masks_lib.take_rows(masks, np.array(row))
+  taken = masks_lib.take_rows(masks, np.array(row))
+  return masks_lib.without_absent(prompt[row], taken)
 
 
 def join_prompts(
@@ -140,7 +144,7 @@ def join_prompts(
   for row, (prompt, masks) in enumerate(library):
     start = longest - len(prompt)
     table[row, start:] = masks_lib.apply_masks(prompt, masks)
-    token_mask = jnp.asarray(masks.token_mask)
-    visible[row, start:] = model.prompt_visible(token_mask[None])[0]
+    one = jax.tree.map(lambda mask: jnp.asarray(mask)[None], masks)
+    visible[row, start:] = model.prompt_visible(one)[0]
   masks = PromptMasks(token_mask=visible, piece_mask=visible[..., None])
   return table, masks, dataclasses.replace(model, pruned_tokens="ignore")

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from jaxtyping import Float, Int
 import numpy as np
 
+from xprompt_jax import artifacts, prompt_formats
 from xprompt_jax import masks as masks_lib
-from xprompt_jax import prompt_formats
 from xprompt_jax.prompt_formats import places
 from xprompt_jax.types import PromptMasks, require, require_int
 from xprompt_jax.vocabularies import Vocabulary
@@ -264,6 +264,16 @@ def _from_file(
   prompt, masks = prompt_formats.read_table(
       path, embed_dim=embed_dim, num_pieces=config.num_pieces
   )
+  if row is not None:
+    places.check_row(row, path, len(prompt), f"{_PLACE}{place}")
+    taken = masks_lib.take_rows(masks, np.array([row]))
+    prompt, masks = masks_lib.without_absent(prompt[[row]], taken)
+  require(
+      masks.present is None,
+      path,
+      "prompts of several lengths",
+      f"one of them, {path}#ROW",
+  )
   require(
       prompt.shape[1] == config.length,
       f"{path}: prompt",
@@ -273,8 +283,7 @@ def _from_file(
   masked = np.asarray(masks_lib.apply_masks(prompt, masks))
   if row is None:
     return masked[_source_rows(path, len(prompt), seeds)]
-  places.check_row(row, path, len(prompt), f"{_PLACE}{place}")
-  return np.stack([masked[row]] * len(seeds))
+  return np.repeat(masked, len(seeds), axis=0)
 
 
 def _split_place(place: str) -> tuple[str, int | None]:
@@ -344,6 +353,15 @@ def initial_prompts(
   embedding = np.asarray(embedding, np.float32)
   rows = [_initial_prompt(config, s, embedding, vocabulary) for s in seeds]
   return np.stack(rows).astype(np.float32)
+
+
+def start_digest(
+    config: PromptConfig, seeds: Sequence[int], embed_dim: int
+) -> str:
+  """sha256 of the values that PROMPT_INIT_FILE starts from, wherever it is."""
+  assert config.init_file is not None
+  start = _from_file(config.init_file, config, seeds, embed_dim)
+  return artifacts.digest_arrays({"prompt": start})
 
 
 def zero_length_table(num_pieces: int, embed_dim: int):

@@ -6,17 +6,45 @@ the scores, `masks.py` applies the result.
 
 import dataclasses
 from decimal import ROUND_HALF_UP, Decimal
+from typing import Any
 
 import numpy as np
 
-from xprompt_jax.types import PromptMasks, require
+from xprompt_jax.types import PromptMasks, require, require_int
 
 GRANULARITIES = ("token", "piece")
 PIECE_SCOPES = ("global", "per_token")
-STRATEGIES = ("linear", "grid")
+STRATEGIES = ("linear", "grid", "levels")
 REWIND_POINTS = ("tuned", "initial")
+GRADIENT = "gradient"
+IMPORTANCES = (GRADIENT, "magnitude", "signed", "random")
+CONTROLS = (
+    "reversed",
+    "random",
+    "magnitude",
+    "length",
+    "retrained",
+    "no_rewind",
+)
 # The paper's search space (Ma et al. 2022, section 4.2).
 RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+
+# The lists of a config, and whether they may be empty.
+_LISTS = {
+    "granularities": False,
+    "token_ratios": False,
+    "piece_ratios": False,
+    "importances": False,
+    "controls": True,
+    "masking_counts": True,
+}
+_LATER = (
+    "importances",
+    "controls",
+    "masking_counts",
+    "masking_draws",
+    "auto_ratio",
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,13 +53,22 @@ class SearchConfig:
 
   Attributes:
     strategy: `linear` fixes the best token ratio before it tries piece ratios
-      (the paper); `grid` tries all pairs, and each granularity alone.
+      (the paper); `grid` tries all pairs, and each granularity alone;
+      `levels` is `linear` with pieces alone beside tokens alone.
     granularities: which masks are pruned, tokens first.
     token_ratios: compression ratios tried for tokens.
     piece_ratios: compression ratios tried for pieces.
     piece_scope: `global` ranks pieces of all kept tokens together,
       `per_token` within each token.
     rewind_to: `tuned` (the paper) or `initial`.
+    importances: what units are ranked by, `gradient` first; the others have
+      searches of their own in the same tables, of the same budget.
+    controls: of the final ticket; see `controls.py`.
+    masking_counts: how many tokens of the tuned prompts are masked without
+      training; see `masking.py`. Empty leaves that out.
+    masking_draws: random choices of tokens, for each count.
+    auto_ratio: whether tickets are trained whose ratios were chosen without
+      training; see `auto_ratio.py`.
   """
 
   strategy: str = "linear"
@@ -40,6 +77,11 @@ class SearchConfig:
   piece_ratios: tuple[float, ...] = RATIOS
   piece_scope: str = "global"
   rewind_to: str = "tuned"
+  importances: tuple[str, ...] = (GRADIENT,)
+  controls: tuple[str, ...] = ()
+  masking_counts: tuple[int, ...] = ()
+  masking_draws: int = 10
+  auto_ratio: bool = False
 
   def __post_init__(self):
     for name, allowed in (
@@ -50,13 +92,13 @@ class SearchConfig:
       found = getattr(self, name)
       expected = f"one of {', '.join(allowed)}"
       require(found in allowed, f"SearchConfig.{name}", found, expected)
-    for name in ("granularities", "token_ratios", "piece_ratios"):
+    for name, may_be_empty in _LISTS.items():
       found = getattr(self, name)
       require(
-          isinstance(found, (list, tuple)) and len(found) > 0,
+          isinstance(found, (list, tuple)) and (may_be_empty or len(found) > 0),
           f"SearchConfig.{name}",
           found,
-          "a list that is not empty",
+          "a list" if may_be_empty else "a list that is not empty",
       )
       require(
           all(found.count(value) == 1 for value in found),
@@ -66,6 +108,7 @@ class SearchConfig:
       )
       # gin hands lists over.
       object.__setattr__(self, name, tuple(found))
+    self._check_more()
     require(
         self.granularities in (("token",), ("piece",), GRANULARITIES),
         "SearchConfig.granularities",
@@ -75,6 +118,54 @@ class SearchConfig:
     for name in ("token_ratios", "piece_ratios"):
       for ratio in getattr(self, name):
         check_ratio(ratio, f"SearchConfig.{name}")
+
+  def _check_more(self) -> None:
+    require(
+        self.strategy != "levels" or self.granularities == GRANULARITIES,
+        "SearchConfig.granularities",
+        self.granularities,
+        f"{GRANULARITIES} for strategy='levels'",
+    )
+    for name, allowed in (("importances", IMPORTANCES), ("controls", CONTROLS)):
+      for found in getattr(self, name):
+        expected = f"some of {', '.join(allowed)}"
+        require(found in allowed, f"SearchConfig.{name}", found, expected)
+    require(
+        self.importances[0] == GRADIENT,
+        "SearchConfig.importances",
+        self.importances,
+        f"{GRADIENT} first",
+    )
+    for count in self.masking_counts:
+      require_int("SearchConfig.masking_counts", count, 1)
+    require_int("SearchConfig.masking_draws", self.masking_draws, 0)
+    require(
+        isinstance(self.auto_ratio, bool),
+        "SearchConfig.auto_ratio",
+        self.auto_ratio,
+        "True or False",
+    )
+
+  def check_prompt_length(self, length: int) -> None:
+    """Refuses to mask as many tokens as a prompt has, or more."""
+    for count in self.masking_counts:
+      require(
+          count < length,
+          "SearchConfig.masking_counts",
+          count,
+          f"fewer than the {length} tokens of PromptConfig.length",
+      )
+
+  def as_json(self) -> dict[str, Any]:
+    """Its fields; those that came later only where they are not the default.
+
+    So a run that was made without them goes on.
+    """
+    fields = dataclasses.asdict(self)
+    for field in dataclasses.fields(self):
+      if field.name in _LATER and fields[field.name] == field.default:
+        del fields[field.name]
+    return fields
 
   def ratios(self, granularity: str) -> tuple[float, ...]:
     """The ratios tried at `token` or `piece` granularity."""
@@ -125,7 +216,7 @@ def prune_units(
   """Removes the lowest-scored share of the kept units.
 
   Args:
-    scores: [N], >= 0; those of pruned units are not looked at.
+    scores: [N]; those of pruned units are not looked at.
     mask: [N], 1 keep, 0 pruned.
     ratio: share of the kept units to remove.
 
@@ -160,7 +251,9 @@ def prune_tokens(
   """
   token_mask = prune_units(token_scores, np.asarray(masks.token_mask), ratio)
   piece_mask = np.asarray(masks.piece_mask) * token_mask[:, None]
-  return PromptMasks(token_mask=token_mask, piece_mask=piece_mask)
+  return dataclasses.replace(
+      masks, token_mask=token_mask, piece_mask=piece_mask
+  )
 
 
 def prune_pieces(
@@ -198,4 +291,4 @@ def prune_pieces(
     pruned = piece_mask.copy()
     for p in np.nonzero(piece_mask.any(axis=-1))[0]:
       pruned[p] = prune_units(piece_scores[p], piece_mask[p], ratio)
-  return PromptMasks(token_mask=masks.token_mask, piece_mask=pruned)
+  return dataclasses.replace(masks, piece_mask=pruned)

@@ -6,24 +6,37 @@ Everything fits into 80 columns, so that it reads the same in a log file.
 
 from collections.abc import Mapping, Sequence
 import functools
-import math
 import pathlib
 from typing import Any
 
 import rich.table
-from scipy import stats
 
-from xprompt_jax import artifacts, cells, progress, text_tables
+from xprompt_jax import artifacts, cells, progress, text_tables, verdicts
 from xprompt_jax.text_tables import WIDTH
 
 TITLES = {
     "no_prompt": "no prompt",
+    "fine_tuning": "fine-tuning",
     "prompt_tuning": "prompt tuning",
+    "prefix_tuning": "prefix tuning",
+    "p_tuning": "P-tuning",
+    "p_tuning_v2": "P-tuning v2",
     "token": "token pruning",
     "piece": "piece pruning",
     "xprompt": "XPrompt",
+    "xprompt_magnitude": "by magnitude",
+    "xprompt_signed": "by signed score",
+    "xprompt_random": "random tickets",
+    "reversed": "reversed",
+    "random": "random units",
+    "magnitude": "largest magnitude",
+    "length": "same length",
+    "retrained": "retrained, nothing pruned",
+    "no_rewind": "no rewind",
+    "auto_scores": "ratio from scores",
+    "auto_loss": "ratio from loss",
 }
-SPLITS = {"validation": "val", "test": "test"}
+SPLITS = {"validation": "val", "heldout": "held-out", "test": "test"}
 _WAYS = {
     "generate": "generate",
     "rank": "rank",
@@ -37,12 +50,26 @@ _SIZES = (
 )
 
 
+def title(method: str) -> str:
+  """What tables call a method; one that they do not know keeps its name."""
+  return TITLES.get(method, method.replace("_", " "))
+
+
+def _rows(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+  """The rows of all methods, one after another."""
+  return [row for method in summary["methods"] for row in method["rows"]]
+
+
 def _splits_and_metrics(
     summary: Mapping[str, Any],
 ) -> tuple[list[str], list[str]]:
-  first = summary["methods"][0]["rows"][0]
-  splits = [name for name in SPLITS if name in first]
-  return splits, [name for name in first["validation"] if name != "score"]
+  """Those that any row has: methods may differ in what they measure."""
+  rows = _rows(summary)
+  splits = [name for name in SPLITS if any(name in row for row in rows)]
+  metrics = dict.fromkeys(
+      name for row in rows for split in splits for name in row.get(split, {})
+  )
+  return splits, [name for name in metrics if name != "score"]
 
 
 def _add_scores(table: rich.table.Table, summary: Mapping[str, Any]) -> None:
@@ -51,8 +78,8 @@ def _add_scores(table: rich.table.Table, summary: Mapping[str, Any]) -> None:
     for metric in metrics:
       # Two lines where there are more columns, or long names.
       short = len(metrics) == 1 and len(metric) < 10
-      title = f"{SPLITS[split]}{' ' if short else chr(10)}{metric}"
-      table.add_column(title, justify="right", no_wrap=True)
+      name = f"{SPLITS[split]}{' ' if short else chr(10)}{metric}"
+      table.add_column(name, justify="right", no_wrap=True)
 
 
 def _one_table_or_two(
@@ -61,16 +88,16 @@ def _one_table_or_two(
   """Scores and sizes of each method, side by side or one below the other."""
   splits, metrics = _splits_and_metrics(summary)
   methods = summary["methods"]
-  num_seeds = len(methods[-1]["rows"])
+  num_seeds = len({row["seed"] for row in _rows(summary)} - {None})
   over = f"{num_seeds} seed{'s' if num_seeds > 1 else ''}"
   spread = ", mean ± standard deviation" if num_seeds > 1 else ""
   scores = text_tables.plain_table(f"{summary['task']}: {over}{spread}")
   sizes = text_tables.plain_table() if split_up else scores
   _add_scores(scores, summary)
-  for title, _, _ in _SIZES:
-    sizes.add_column(title, justify="right", no_wrap=True)
+  for name, _, _ in _SIZES:
+    sizes.add_column(name, justify="right", no_wrap=True)
   for method in methods:
-    name, rows = TITLES[method["method"]], method["rows"]
+    name, rows = title(method["method"]), method["rows"]
     found = [
         cells.score_cell(
             [row.get(split, {}).get(metric) for row in rows],
@@ -81,7 +108,7 @@ def _one_table_or_two(
         for metric in metrics
     ]
     kept = [
-        cells.cell([row[key] for row in rows], digits)
+        cells.cell([row.get(key) for row in rows], digits)
         for _, key, digits in _SIZES
     ]
     if split_up:
@@ -100,11 +127,10 @@ def _by_metric(summary: Mapping[str, Any]) -> list[rich.table.Table]:
       split: str, methods: Sequence[Mapping[str, Any]], between: str
   ) -> rich.table.Table:
     made = text_tables.titled_table(
-        f"{summary['task']}: {split}", first="metric"
+        f"{summary['task']}: {verdicts.SPLITS[split]}", first="metric"
     )
     for method in methods:
-      title = TITLES[method["method"]]
-      made.add_column(title, justify="right", no_wrap=True)
+      made.add_column(title(method["method"]), justify="right", no_wrap=True)
     for metric in (*metrics, "score"):
       found = [
           cells.score_cell(
@@ -162,17 +188,21 @@ def _apart_tables(
     what: stands in the title behind the metric.
   """
   splits, _ = _splits_and_metrics(summary)
-  first = summary["methods"][-1]["rows"][0][key]
   metrics = list(
-      dict.fromkeys(metric for name in columns for metric in first[name])
+      dict.fromkeys(
+          metric
+          for row in _rows(summary)
+          for name in columns
+          for metric in row.get(key, {}).get(name, {})
+          if metric != "score"
+      )
   )
-  metrics.remove("score")
   # Where there are several, each has a line below their mean.
   shown = metrics if len(metrics) == 1 else ["score", *metrics]
-  title = f"{summary['task']}: {shown[0]} {what}"
+  heading = f"{summary['task']}: {shown[0]} {what}"
 
   def build(names: Sequence[str], between: str) -> rich.table.Table:
-    table = text_tables.titled_table(title)
+    table = text_tables.titled_table(heading)
     for name in names:
       table.add_column(columns[name], justify="right", no_wrap=True)
     for method in summary["methods"]:
@@ -188,7 +218,7 @@ def _apart_tables(
             )
             for name in names
         ]
-        own = TITLES[method["method"]]
+        own = title(method["method"])
         table.add_row(own if metric == shown[0] else f"  {metric}", *found)
     return table
 
@@ -206,124 +236,61 @@ def way_tables(summary: Mapping[str, Any]) -> list[rich.table.Table]:
     several, of their mean, and below each method a line for each of them.
   """
   splits, _ = _splits_and_metrics(summary)
-  first = summary["methods"][-1]["rows"][0]
+  rows = _rows(summary)
   tables = []
-  ways = {k: v for k, v in _WAYS.items() if k in first.get("ways", {})}
+  ways = {
+      k: v
+      for k, v in _WAYS.items()
+      if any(k in r.get("ways", {}) for r in rows)
+  }
   if len(ways) > 1:
-    what = f"on {splits[-1]} by way of predicting"
+    what = f"on {verdicts.SPLITS[splits[-1]]} by way of predicting"
     tables += _apart_tables(summary, "ways", ways, what)
-  if others := first.get("other_tasks"):
-    columns = {name: name for name in others}
-    tables += _apart_tables(summary, "other_tasks", columns, "on other tasks")
+  others = {name: name for r in rows for name in r.get("other_tasks", {})}
+  if others:
+    tables += _apart_tables(summary, "other_tasks", others, "on other tasks")
   return tables
 
 
 def not_possible(summary: Mapping[str, Any]) -> list[str]:
   """A line for each way of predicting that the task does not allow."""
-  reasons = summary["methods"][-1]["rows"][0].get("not_possible", {})
+  reasons: dict[str, str] = {}
+  for row in _rows(summary):
+    reasons = {**row.get("not_possible", {}), **reasons}
   return [f"No {_WAYS[way]}: {reason}." for way, reason in reasons.items()]
 
 
-def selection(summary: Mapping[str, Any]) -> str:
-  """Says what was selected how, in a sentence or two."""
-  counts = summary["num_examples"]
-  text = (
-      f"Trained and scored on {counts['train']} examples; of each seed the"
-      " checkpoint and the ticket with the best score on validation"
-      f" ({counts['validation']} examples) were taken."
-  )
-  if "test" in counts:
-    text += f" Test ({counts['test']} examples) was looked at once, at the end."
-  return text
-
-
-def _half_interval(spread: float, count: int) -> float:
-  """Half of Student's 95 % interval of a mean over `count` seeds."""
-  quantile = float(stats.t.ppf(0.975, count - 1))
-  return quantile * spread / math.sqrt(count)
-
-
-def _both_shares(
-    summary: Mapping[str, Any], split: str, metric: str
-) -> str | None:
-  """k/N of XPrompt and prompt tuning; None for a metric that is no share."""
-  rows = {method["method"]: method["rows"] for method in summary["methods"]}
-  found = [
-      cells.shares(
-          [row[split].get(metric) for row in rows[method]],
-          cells.sizes_of(rows[method], split, metric),
-      )
-      for method in ("xprompt", "prompt_tuning")
+def left_out(summary: Mapping[str, Any]) -> list[str]:
+  """A line for each control that some rows have none of."""
+  found: dict[tuple[str, str], list[str]] = {}
+  for line in summary.get("left_out", ()):
+    key = (title(line["method"]), line["reason"])
+    found.setdefault(key, []).append(str(line["seed"]))
+  return [
+      f"No {name} of seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}:"
+      f" {reason}."
+      for (name, reason), seeds in found.items()
   ]
-  return f"{found[0]} against {found[1]}" if all(found) else None
 
 
-def comparison(summary: Mapping[str, Any]) -> str:
-  """States whether XPrompt was better than prompt tuning.
-
-  Differences are taken seed by seed, on the test split where there is one.
+def print_scores(
+    summary: Mapping[str, Any], rights: verdicts.Rights | None = None
+) -> None:
+  """Prints the tables of one task, and what they say of XPrompt.
 
   Args:
     summary: the contents of `WORKDIR/result.json`.
-
-  Returns:
-    One line: mean and standard deviation of the differences in score (the
-    mean of the task's metrics), in how many seeds each was better, and the
-    verdict, which wants Student's 95 % interval of the mean to leave out 0.
+    rights: from `verdicts.rights_of`.
   """
-  splits, metrics = _splits_and_metrics(summary)
-  split = splits[-1]
-  scores = {
-      method["method"]: {
-          row["seed"]: row[split]["score"] for row in method["rows"]
-      }
-      for method in summary["methods"]
-  }
-  tuned = scores["prompt_tuning"]
-  # Rounded: metrics are decimal fractions, binary floats are not.
-  gains = [round(s - tuned[k], 6) for k, s in scores["xprompt"].items()]
-  mean, spread = cells.mean_and_spread(gains)
-  better = sum(gain > 0 for gain in gains)
-  worse = sum(gain < 0 for gain in gains)
-  what = metrics[0] if len(metrics) == 1 else "score"
-  line = f"XPrompt minus prompt tuning on {split} {what}: {mean:+.2f}"
-  notes = []
-  if len(gains) > 1:
-    line += f" ± {spread:.2f} over {len(gains)} seeds"
-    notes.append(f"better in {better}, worse in {worse}")
-  shares = {name: _both_shares(summary, split, name) for name in metrics}
-  notes += [
-      text if name == what else f"{name} {text}"
-      for name, text in shares.items()
-      if text is not None
-  ]
-  if notes:
-    line += f" ({'; '.join(notes)})"
-  if len(gains) > 1 and abs(mean) <= _half_interval(spread, len(gains)):
-    verdict = "no clear difference"
-  elif mean == 0:
-    verdict = "no difference"
-  else:
-    verdict = f"XPrompt was {'better' if mean > 0 else 'worse'}"
-  line += f": {verdict}" + (" with this seed" if len(gains) == 1 else "")
-  if split == "validation":
-    line += (
-        f"; validation also chose among {summary['tickets_tried']} tickets,"
-        " which favours XPrompt"
-    )
-  return f"{line}."
-
-
-def print_scores(summary: Mapping[str, Any]) -> None:
-  """Prints the tables of one task, and what they say of XPrompt."""
   output = text_tables.console()
   for table in (*summary_tables(summary), *way_tables(summary)):
     output.print(table)
     output.print()
   for text in (
-      comparison(summary),
+      *verdicts.lines(summary, rights),
       *not_possible(summary),
-      selection(summary),
+      *left_out(summary),
+      verdicts.selection(summary),
   ):
     output.print(text, width=WIDTH)
 
@@ -336,18 +303,27 @@ def print_files(summary: Mapping[str, Any], workdir: pathlib.Path) -> None:
   total = progress.duration(sum(seconds.values()))
   output.print(f"Time: {total} ({', '.join(parts)}).", width=WIDTH)
   output.print()
-  files = (
-      (artifacts.RESULT, "this summary"),
-      (artifacts.TICKETS, f"all {summary['tickets_tried']} tickets tried"),
-      (f"{artifacts.REWIND}/{artifacts.PROMPT}", "XPrompt, with its masks"),
-      (f"{artifacts.TUNE}/{artifacts.PROMPT}", "the tuned prompts"),
-      (artifacts.TENSORBOARD, "curves, for `tensorboard --logdir`"),
-  )
+  names = {method["method"] for method in summary["methods"]}
+  tried = summary.get("tickets_tried")
+  files = [(artifacts.RESULT, "this summary")]
+  if tried:
+    files.append((artifacts.TICKETS, f"all {tried} tickets tried"))
+  if verdicts.XPROMPT in names:
+    prompt = f"{artifacts.REWIND}/{artifacts.PROMPT}"
+    files.append((prompt, "XPrompt, with its masks"))
+  if verdicts.TUNING in names:
+    prompt = f"{artifacts.TUNE}/{artifacts.PROMPT}"
+    files.append((prompt, "the tuned prompts"))
+  files.append((artifacts.TENSORBOARD, "curves, for `tensorboard --logdir`"))
   for name, what in files:
     output.print(f"{workdir / name}: {what}", soft_wrap=True, markup=False)
 
 
-def print_summary(summary: Mapping[str, Any], workdir: pathlib.Path) -> None:
+def print_summary(
+    summary: Mapping[str, Any],
+    workdir: pathlib.Path,
+    rights: verdicts.Rights | None = None,
+) -> None:
   """Prints the tables, the time each stage took, and where the files are."""
-  print_scores(summary)
+  print_scores(summary, rights)
   print_files(summary, workdir)

@@ -14,7 +14,14 @@ from typing import Any
 import rich.console
 import rich.table
 
-from xprompt_jax import cells, report, text_tables
+from xprompt_jax import (
+    cells,
+    comparisons,
+    correctness,
+    report,
+    text_tables,
+    verdicts,
+)
 
 # Raised when a reader of older results would read newer ones wrongly.
 SCHEMA = 1
@@ -45,19 +52,22 @@ def by_task(summary: Summary) -> dict[str, Summary]:
     Summaries by task; none where all rows read one task or mixture.
   """
   examples = summary.get("members", {})
-  if "task" not in summary["methods"][-1]["rows"][0]:
+  if not any("task" in row for m in summary["methods"] for row in m["rows"]):
     return {}
   return {
       task: {
           **summary,
           "task": task,
           "num_examples": counts,
+          **{
+              key: [line for line in summary[key] if line["task"] == task]
+              for key in ("left_out", "selection")
+              if key in summary
+          },
           "methods": [
-              {
-                  **method,
-                  "rows": [r for r in method["rows"] if r["task"] == task],
-              }
+              {**method, "rows": rows}
               for method in summary["methods"]
+              if (rows := [r for r in method["rows"] if r["task"] == task])
           ],
       }
       for task, counts in examples.items()
@@ -78,12 +88,15 @@ def _counts(
 
 
 def _task_result(summary: Summary) -> dict[str, Any]:
-  """One task's scores by method; on test where there is one."""
-  first = summary["methods"][0]["rows"][0]
-  split = "test" if "test" in first else "validation"
+  """One task's scores by method, on the split that reports."""
+  split = comparisons.reporting_split(
+      row for method in summary["methods"] for row in method["rows"]
+  )
   methods = {}
   for method in summary["methods"]:
-    rows = method["rows"]
+    rows = [row for row in method["rows"] if split in row]
+    if not rows:
+      continue
     metrics = [name for name in rows[0][split] if name != "score"]
     methods[method["method"]] = {
         "seeds": [row["seed"] for row in rows],
@@ -117,37 +130,66 @@ def _mean_scores(tasks: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
   return means
 
 
+def _mean(tasks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+  """The mean over tasks: SuperGLUE's, where tasks of its own are among them."""
+  counted = {
+      name: known
+      for name, task in tasks.items()
+      if (known := superglue_name(task["task"]))
+  }
+  # A task that stands there twice would count twice.
+  if counted and len(set(counted.values())) == len(counted):
+    return {
+        "superglue": {
+            "tasks": sorted(counted.values()),
+            "missing": [t for t in SUPERGLUE if t not in counted.values()],
+            "scores": _mean_scores([tasks[name] for name in counted]),
+        }
+    }
+  return {"average": {"scores": _mean_scores(list(tasks.values()))}}
+
+
+def _parts(
+    name: str, summary: Summary, *, is_sweep: bool
+) -> dict[str, dict[str, Any]]:
+  """What one run found, by task where it is a table of several."""
+  of_tasks = {
+      f"{name}/{task}" if is_sweep else task: part
+      for task, part in by_task(summary).items()
+  }
+  found = of_tasks or {name: summary}
+  return {key: _task_result(part) for key, part in found.items()}
+
+
 def suite_result(
-    summaries: Mapping[str, Summary], failed: Mapping[str, str]
+    summaries: Mapping[str, Summary],
+    failed: Mapping[str, str],
+    *,
+    is_sweep: bool = False,
 ) -> dict[str, Any]:
   """What `WORKDIR/result.json` of a suite holds.
 
   Args:
     summaries: those of its tasks, by name.
     failed: why the other tasks have none.
+    is_sweep: whether names end in that of a setting: each has a mean of its
+      own.
 
   Returns:
     JSON-able; docs/recipes.md describes it.
   """
-  tasks = {}
-  for name, summary in summaries.items():
-    parts = by_task(summary) or {name: summary}
-    tasks.update({k: _task_result(part) for k, part in parts.items()})
-  counted = {
-      name: known
-      for name, task in tasks.items()
-      if (known := superglue_name(task["task"]))
+  parts = {
+      name: _parts(name, summary, is_sweep=is_sweep)
+      for name, summary in summaries.items()
   }
+  tasks = {k: task for found in parts.values() for k, task in found.items()}
   result = {"schema": SCHEMA, "tasks": tasks, "failed": dict(failed)}
-  # A task that stands there twice would count twice.
-  if counted and len(set(counted.values())) == len(counted):
-    result["superglue"] = {
-        "tasks": sorted(counted.values()),
-        "missing": [t for t in SUPERGLUE if t not in counted.values()],
-        "scores": _mean_scores([tasks[name] for name in counted]),
-    }
-  elif tasks:
-    result["average"] = {"scores": _mean_scores(list(tasks.values()))}
+  if not is_sweep:
+    return {**result, **(_mean(tasks) if tasks else {})}
+  of_run: dict[str, dict[str, Any]] = {}
+  for name, found in parts.items():
+    of_run.setdefault(name.rpartition("/")[2], {}).update(found)
+  result["by_run"] = {run: _mean(own) for run, own in of_run.items()}
   return result
 
 
@@ -183,6 +225,22 @@ def _add_task(
     )
 
 
+def _titled_means(
+    result: Mapping[str, Any],
+) -> dict[str, Mapping[str, Sequence[float]]]:
+  """Means over tasks by what stands in front of them; none over one task."""
+  by_run = result.get("by_run")
+  if by_run is not None and len(by_run) == len(result["tasks"]):
+    return {}
+  found = {"": result} if by_run is None else by_run
+  return {
+      f"{'SuperGLUE' if 'superglue' in one else 'average'} {run}".strip(): (
+          one.get("superglue") or one["average"]
+      )["scores"]
+      for run, one in found.items()
+  }
+
+
 def suite_tables(result: Mapping[str, Any]) -> list[rich.table.Table]:
   """A row for each task, a column for each method, and the mean over tasks.
 
@@ -197,19 +255,20 @@ def suite_tables(result: Mapping[str, Any]) -> list[rich.table.Table]:
   known: dict[str, None] = {}
   for task in result["tasks"].values():
     known.update(dict.fromkeys(task["methods"]))
-  mean = result.get("superglue") or result["average"]
-  title = "SuperGLUE" if "superglue" in result else "average"
+  means = _titled_means(result)
 
   def build(methods: Sequence[str], between: str) -> rich.table.Table:
     table = text_tables.titled_table("score of each task", first="task")
     table.add_column("split", no_wrap=True)
     for method in methods:
-      table.add_column(report.TITLES[method], justify="right", no_wrap=True)
+      table.add_column(report.title(method), justify="right", no_wrap=True)
     for name, task in result["tasks"].items():
       _add_task(table, name, task, methods, between)
-    table.add_section()
-    means = [cells.cell(list(mean["scores"].get(m, ())), 2) for m in methods]
-    table.add_row(title, "", *means)
+    if means:
+      table.add_section()
+    for title, scores in means.items():
+      found = [cells.cell(list(scores.get(m, ())), 2) for m in methods]
+      table.add_row(title, "", *found)
     return table
 
   return text_tables.fitting_tables(build, list(known))
@@ -240,10 +299,11 @@ def print_suite(result: Mapping[str, Any]) -> None:
 def print_run(summary: Summary, workdir: pathlib.Path) -> None:
   """Prints what ends a run: of one task, or of a table of tasks."""
   parts = by_task(summary)
+  rights = verdicts.rights_of(summary, correctness.load(workdir))
   for part in parts.values():
-    report.print_scores(part)
+    report.print_scores(part, rights)
   if parts:
     print_suite(suite_result({summary["task"]: summary}, {}))
     report.print_files(summary, workdir)
   else:
-    report.print_summary(summary, workdir)
+    report.print_summary(summary, workdir, rights)

@@ -1,8 +1,7 @@
-"""Which tickets are tried, which one wins, and what the whole run found.
+"""A whole run: tuning, the search, what is compared with it, and the summary.
 
-`linear` is the paper's search: the best token ratio first, then the best piece
-ratio given it. `grid` trains all pairs, and each granularity alone. Every
-table of a search trains at once, all seeds included.
+`strategies.py` says which tickets are tried, `controls.py` what the winners are
+compared with, `masking.py` and `auto_ratio.py` what is measured beside them.
 """
 
 from collections.abc import Mapping
@@ -13,103 +12,26 @@ from typing import Any
 from xprompt_jax import (
     answers,
     artifacts,
+    auto_ratio,
+    controls,
+    correctness,
+    masking,
     other_tasks,
     prompts,
+    pruning,
     stages,
+    strategies,
     tickets,
 )
 from xprompt_jax.experiment import Experiment
-from xprompt_jax.tickets import Table, Ticket
+from xprompt_jax.strategies import Found
+from xprompt_jax.tickets import Table
 
 # Raised when a reader of older summaries would read newer ones wrongly.
 SCHEMA = 1
 NO_PROMPT = "no_prompt"
 PROMPT_TUNING = "prompt_tuning"
 XPROMPT = "xprompt"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Found:
-  """What a search leaves.
-
-  Attributes:
-    tuned: plain prompt tuning, a row for each task and seed.
-    tried: by search folder, every ticket that was trained.
-    levels: by granularity (`token`, `piece`, `token+piece`), each seed's best
-      ticket on validation; ties go to the one tried first.
-  """
-
-  tuned: Table
-  tried: Mapping[str, Table]
-  levels: Mapping[str, Table]
-
-  @property
-  def winners(self) -> Table:
-    """The best ticket of each seed at the finest granularity searched."""
-    return list(self.levels.values())[-1]
-
-
-def best_rows(table: Table, granularity: str) -> list[int]:
-  """The best row of each task and seed among the tickets of one granularity.
-
-  Args:
-    table: trained tickets.
-    granularity: as `Ticket.granularity` names it.
-
-  Returns:
-    A row for each task and seed, in the order they first stand in. Among equal
-    validation scores the row that stands first wins.
-  """
-  best: dict[Ticket, int] = {}
-  for row, ticket in enumerate(table.tickets):
-    if ticket.granularity != granularity:
-      continue
-    score = table.validation[row]["score"]
-    leader = best.get(ticket.unpruned)
-    if leader is None or score > table.validation[leader]["score"]:
-      best[ticket.unpruned] = row
-  return list(best.values())
-
-
-def _run_linear(experiment: Experiment, tuned: Table) -> Found:
-  base, tried, levels = tuned, {}, {}
-  for granularity in experiment.config.search.granularities:
-    scores = stages.run_score(experiment, granularity, base)
-    candidates = stages.run_prune(experiment, granularity, base, scores)
-    folder = artifacts.search_folder(granularity)
-    tried[folder] = stages.run_rewind(experiment, folder, candidates)
-    name = tried[folder].tickets[0].granularity
-    levels[name] = tried[folder].take(best_rows(tried[folder], name))
-    # The next granularity is scored at the tuned prompt behind these masks.
-    base = dataclasses.replace(levels[name], prompt=tuned.prompt, validation=())
-  return Found(tuned=tuned, tried=tried, levels=levels)
-
-
-def _run_grid(experiment: Experiment, tuned: Table) -> Found:
-  granularities = experiment.config.search.granularities
-  candidates: list[Table] = []
-  if "token" in granularities:
-    scores = stages.run_score(experiment, "token", tuned)
-    candidates.append(stages.run_prune(experiment, "token", tuned, scores))
-  if "piece" in granularities:
-    base = tickets.concatenate(
-        [
-            dataclasses.replace(table, validation=())
-            for table in (tuned, *candidates)
-        ]
-    )
-    scores = stages.run_score(experiment, "piece", base)
-    candidates.append(stages.run_prune(experiment, "piece", base, scores))
-  folder = artifacts.search_folder("grid")
-  trained = stages.run_rewind(
-      experiment, folder, tickets.concatenate(candidates)
-  )
-  names = dict.fromkeys(ticket.granularity for ticket in trained.tickets)
-  levels = {
-      name: trained.take(best_rows(trained, name))
-      for name in sorted(names, key=("token", "piece", "token+piece").index)
-  }
-  return Found(tuned=tuned, tried={folder: trained}, levels=levels)
 
 
 def _write_winners(experiment: Experiment, found: Found) -> None:
@@ -160,51 +82,85 @@ def _write_tickets(experiment: Experiment, found: Found) -> None:
   artifacts.write_json_lines(experiment.workdir / artifacts.TICKETS, lines)
 
 
-def run_evaluate(experiment: Experiment, found: Found) -> list[dict[str, Any]]:
-  """Each method's results: no prompt, prompt tuning, each granularity.
+def methods_of(
+    experiment: Experiment,
+    found: Found,
+    others: Mapping[str, Table],
+) -> dict[str, Table]:
+  """The final rows of every method, by its name, in the order of reports.
 
-  The test split, where one is configured, is looked at here and nowhere else.
+  Args:
+    experiment: what is loaded.
+    found: what the search left.
+    others: controls, and whatever else was trained beside the search.
+  """
+  levels = [
+      table.ranked_by(pruning.GRADIENT) for table in found.levels.values()
+  ]
+  # The winning tickets of the finest granularity are the method itself.
+  names = [*list(found.levels)[:-1], XPROMPT]
+  _, *importances = experiment.config.search.importances
+  return {
+      PROMPT_TUNING: found.tuned,
+      **dict(zip(names, levels, strict=True)),
+      **{
+          f"{XPROMPT}_{name}": found.finest.ranked_by(name)
+          for name in importances
+      },
+      **{name: table for name, table in others.items() if table.tickets},
+  }
+
+
+def run_evaluate(
+    experiment: Experiment, tables: Mapping[str, Table]
+) -> list[dict[str, Any]]:
+  """Each method's results, beside those of no prompt.
+
+  Nothing is chosen on splits that only report (the held-out half, test).
+  `correct.safetensors` says which examples each row gets right.
+
+  Args:
+    experiment: what is loaded.
+    tables: by method, from `methods_of`.
 
   Returns:
     For each method its rows, one for each task and seed (one for each task
     without a prompt).
   """
   folder = experiment.workdir / artifacts.EVALUATE
-  # The winning tickets of the finest granularity are the method itself.
-  names = [PROMPT_TUNING, *list(found.levels)[:-1], XPROMPT]
-  tables = [found.tuned, *found.levels.values()]
-  everything = tickets.concatenate(tables)
+  everything = tickets.concatenate(list(tables.values()))
   config = {
       **experiment.stage_config,
       "prompt": artifacts.digest_arrays({"prompt": everything.prompt}),
-      "methods": names,
-      "test": experiment.split_fingerprints("test"),
-      **_other_tasks(experiment),
+      "methods": list(tables),
+      "test": experiment.split_fingerprints("heldout", "test"),
+      **others_of(experiment),
   }
   other_tasks.check_unchanged(folder / artifacts.RESULT, config)
   result = artifacts.finished_result(folder, config)
   if result is not None:
     return result["methods"]
   started = time.monotonic()
-  without = [_without_prompt(experiment, t) for t in experiment.data.tasks]
-  methods = [{"method": NO_PROMPT, "rows": without}]
+  without = answers.join(
+      [without_prompt(experiment, task) for task in experiment.data.tasks]
+  )
+  methods = [{"method": NO_PROMPT, "rows": without.lines}]
+  right = {NO_PROMPT: without.right}
+  finals = answers.finals(
+      experiment, everything.prompt, everything.masks, everything.tasks
+  )
   lines = [
       {**line, **final}
       for line, final in zip(
-          tickets.ticket_lines(everything),
-          answers.final_lines(
-              experiment,
-              everything.prompt,
-              everything.masks,
-              everything.tasks,
-          ),
-          strict=True,
+          tickets.ticket_lines(everything), finals.lines, strict=True
       )
   ]
-  num_rows = len(found.tuned.tickets)
-  for i, name in enumerate(names):
-    rows = lines[i * num_rows : (i + 1) * num_rows]
-    methods.append({"method": name, "rows": rows})
+  stop = 0
+  for name, table in tables.items():
+    start, stop = stop, stop + len(table.tickets)
+    methods.append({"method": name, "rows": lines[start:stop]})
+    right[name] = finals.rows(start, stop).right
+  correctness.save(folder / correctness.CORRECT, right)
   artifacts.write_json(
       folder / artifacts.RESULT,
       {
@@ -216,7 +172,7 @@ def run_evaluate(experiment: Experiment, found: Found) -> list[dict[str, Any]]:
   return methods
 
 
-def _without_prompt(experiment: Experiment, task: str | None) -> dict[str, Any]:
+def without_prompt(experiment: Experiment, task: str | None) -> answers.Finals:
   prompt, masks = prompts.zero_length_table(
       experiment.config.prompt.num_pieces, experiment.config.model.emb_dim
   )
@@ -230,16 +186,17 @@ def _without_prompt(experiment: Experiment, task: str | None) -> dict[str, Any]:
   line["validation"] = experiment.evaluate("validation", prompt, masks, [task])[
       0
   ]
-  return {**line, **answers.final_lines(experiment, prompt, masks, [task])[0]}
+  finals = answers.finals(experiment, prompt, masks, [task])
+  return dataclasses.replace(finals, lines=[{**line, **finals.lines[0]}])
 
 
-def _other_tasks(experiment: Experiment) -> dict[str, Any]:
+def others_of(experiment: Experiment) -> dict[str, Any]:
   """Which tasks of EVAL_TASKS results depend on; nothing where there is none."""
   others = {name: s.fingerprint for name, s in experiment.others.items()}
   return {"other_tasks": others} if others else {}
 
 
-def _seconds(experiment: Experiment) -> dict[str, float]:
+def seconds_of(experiment: Experiment) -> dict[str, float]:
   """Wall time of each stage that has run, by folder."""
   found = {}
   for path in sorted(experiment.workdir.glob(f"*/{artifacts.RESULT}")):
@@ -249,7 +206,7 @@ def _seconds(experiment: Experiment) -> dict[str, float]:
   return found
 
 
-def _members(experiment: Experiment) -> dict[str, Any]:
+def members_of(experiment: Experiment) -> dict[str, Any]:
   """Examples of each split by task, where rows read different tasks."""
   seed = experiment.config.seeds[0]
   members = {
@@ -258,6 +215,12 @@ def _members(experiment: Experiment) -> dict[str, Any]:
       if task is not None
   }
   return {"members": members} if members else {}
+
+
+def source_of(experiment: Experiment) -> dict[str, Any]:
+  """PROMPT_INIT_FILE for readers; a digest stands for it in the config."""
+  prompt = experiment.config.prompt
+  return {"init_file": prompt.init_file} if prompt.init == "from_file" else {}
 
 
 def run_experiment(experiment: Experiment) -> dict[str, Any]:
@@ -272,33 +235,39 @@ def run_experiment(experiment: Experiment) -> dict[str, Any]:
   Raises:
     UserError: WORKDIR belongs to another config, or a stage cannot go on.
   """
-  search = dataclasses.asdict(experiment.config.search)
   config = {
       **experiment.stage_config,
-      "search": search,
-      "test": experiment.split_fingerprints("test"),
-      **_other_tasks(experiment),
+      "search": experiment.config.search.as_json(),
+      "test": experiment.split_fingerprints("heldout", "test"),
+      **others_of(experiment),
   }
   other_tasks.check_unchanged(experiment.workdir / artifacts.RESULT, config)
   summary = artifacts.finished_result(experiment.workdir, config)
   if summary is not None:
     return summary
   tuned = stages.run_tune(experiment)
-  run = {"linear": _run_linear, "grid": _run_grid}[search["strategy"]]
-  found = run(experiment, tuned)
+  found = strategies.run_strategy(experiment, tuned)
   _write_winners(experiment, found)
   _write_tickets(experiment, found)
+  compared, left_out = controls.run_controls(experiment, tuned, found.winners)
+  compared |= auto_ratio.run_auto_ratio(experiment, tuned)
+  masking.run_masking(experiment, tuned)
   summary = {
       "schema": SCHEMA,
       "config": config,
       "task": experiment.config.task.name,
       "num_examples": experiment.data.num_examples(experiment.config.seeds[0]),
-      **_members(experiment),
+      **members_of(experiment),
+      **source_of(experiment),
       "prompt_length": experiment.config.prompt.length,
       "num_pieces": experiment.config.prompt.num_pieces,
-      "methods": run_evaluate(experiment, found),
+      "methods": run_evaluate(
+          experiment, methods_of(experiment, found, compared)
+      ),
+      **({"left_out": left_out} if left_out else {}),
+      "selection": found.chosen_among(experiment.config.search.strategy),
       "tickets_tried": sum(len(t.tickets) for t in found.tried.values()),
-      "seconds": _seconds(experiment),
+      "seconds": seconds_of(experiment),
   }
   artifacts.write_json(experiment.workdir / artifacts.RESULT, summary)
   return summary

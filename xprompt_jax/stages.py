@@ -5,34 +5,40 @@ A stage reads what earlier stages left, writes in its own folder, and writes
 refuses. `search.py` decides which stages run on which tickets.
 """
 
+from collections.abc import Mapping, Sequence
 import dataclasses
 import pathlib
 import time
 from typing import Any
 
+import jax
 import numpy as np
 
-from xprompt_jax import artifacts, prompts, pruning, scoring
+from xprompt_jax import artifacts, importance, prompts, pruning, scoring
 from xprompt_jax import masks as masks_lib
 from xprompt_jax.experiment import Experiment
+from xprompt_jax.methods.prompt_tuning import PromptTuning
 from xprompt_jax.tickets import Table, Ticket, save_table, ticket_lines
 from xprompt_jax.trainer import TableTrainer
 from xprompt_jax.types import PromptMasks, require
 
 
-def _load_masks(arrays: dict[str, np.ndarray]) -> PromptMasks:
-  return PromptMasks(
-      token_mask=arrays["token_mask"], piece_mask=arrays["piece_mask"]
-  )
+def run_training(experiment: Experiment, name: str, start: Table) -> Table:
+  """Trains the rows of a table, all together.
 
+  Args:
+    experiment: what is loaded.
+    name: folder, under WORKDIR.
+    start: where the prompts start, with their masks.
 
-def _trained(experiment: Experiment, name: str, start: Table) -> Table:
-  """Trains the rows of `start` in their folder, unless that is done."""
+  Returns:
+    The best checkpoint of each row.
+  """
   folder = experiment.workdir / name
   config = {
       **experiment.stage_config,
       "start": artifacts.digest_arrays({"prompt": start.prompt}),
-      "masks": artifacts.digest_arrays(dataclasses.asdict(start.masks)),
+      "masks": artifacts.digest_arrays(masks_lib.as_arrays(start.masks)),
       "tickets": [t.as_json() for t in start.tickets],
   }
   result = artifacts.finished_result(folder, config)
@@ -69,20 +75,23 @@ def _train(
   trainer = TableTrainer(
       config=experiment.config.train,
       optimizer=experiment.config.optimizer,
+      method=PromptTuning(length=start.prompt.shape[1]),
       model=experiment.model,
       frozen_params=experiment.frozen_params,
-      masks=start.masks,
+      constants=start.masks,
       rows=experiment.rows("train", start.seeds, start.tasks),
-      evaluate=lambda prompt: experiment.evaluate(
-          "validation", prompt, start.masks, start.tasks
+      evaluate=lambda trained: experiment.evaluate(
+          "validation", trained["prompt"], start.masks, start.tasks
       ),
       folder=folder,
       tensorboard=experiment.workdir / artifacts.TENSORBOARD,
       mesh=experiment.mesh,
   )
-  trained = trainer.train(start.prompt)
+  trained = trainer.train({"prompt": start.prompt})
   table = dataclasses.replace(
-      start, prompt=trained.prompt, validation=tuple(trained.metrics)
+      start,
+      prompt=trained.trained["prompt"],
+      validation=tuple(trained.metrics),
   )
   save_table(folder / artifacts.PROMPT, table, start=start.prompt)
   return table
@@ -94,12 +103,7 @@ def initial_table(experiment: Experiment) -> Table:
   A seed starts from the same values on every task.
   """
   config = experiment.config
-  embedding = np.asarray(
-      experiment.frozen_params["token_embedder"]["embedding"]
-  )
-  prompt = prompts.initial_prompts(
-      config.prompt, config.seeds, embedding, experiment.vocabulary
-  )
+  prompt = initial_prompts(experiment, config.seeds, config.prompt.length)
   tickets = tuple(
       Ticket(seed=seed, task=task)
       for task in experiment.data.tasks
@@ -114,17 +118,33 @@ def initial_table(experiment: Experiment) -> Table:
   )
 
 
+def initial_prompts(
+    experiment: Experiment, seeds: Sequence[int], length: int
+) -> np.ndarray:
+  """The values that a run of this PROMPT_LENGTH starts from: [R, P, H]."""
+  embedding = np.asarray(
+      experiment.frozen_params["token_embedder"]["embedding"]
+  )
+  config = dataclasses.replace(experiment.config.prompt, length=length)
+  return prompts.initial_prompts(
+      config, seeds, embedding, experiment.vocabulary
+  )
+
+
 def run_tune(experiment: Experiment) -> Table:
   """Plain prompt tuning: one prompt for each task and seed, in one table.
 
   Returns:
     The best checkpoint of each, [R, P, H].
   """
-  return _trained(experiment, artifacts.TUNE, initial_table(experiment))
+  return run_training(experiment, artifacts.TUNE, initial_table(experiment))
 
 
 def run_score(
-    experiment: Experiment, granularity: str, table: Table
+    experiment: Experiment,
+    granularity: str,
+    table: Table,
+    folder: str | None = None,
 ) -> dict[str, np.ndarray]:
   """Importance of every unit of a table's prompts at their current masks.
 
@@ -132,47 +152,61 @@ def run_score(
     experiment: what is loaded.
     granularity: `token` or `piece`; names the folder. Both scores are written.
     table: tuned prompts and the masks to differentiate at.
+    folder: under WORKDIR; None names it by the granularity.
 
   Returns:
-    `token_scores` [R, P] and `piece_scores` [R, P, K].
+    `token_scores` [R, P] and `piece_scores` [R, P, K]; `token_signed` and
+    `piece_signed` where the search asks for them.
   """
-  folder = experiment.workdir / artifacts.score_folder(granularity)
+  where = experiment.workdir / (folder or artifacts.score_folder(granularity))
+  signed = "signed" in experiment.config.search.importances
   config = {
       **experiment.stage_config,
       "prompt": artifacts.digest_arrays({"prompt": table.prompt}),
-      "masks": artifacts.digest_arrays(dataclasses.asdict(table.masks)),
+      "masks": artifacts.digest_arrays(masks_lib.as_arrays(table.masks)),
+      **({"signed": True} if signed else {}),
   }
-  if artifacts.finished_result(folder, config) is None:
+  if artifacts.finished_result(where, config) is None:
     started = time.monotonic()
-    token_scores, piece_scores = scoring.score_table(
+    scores = scoring.score_arrays(
         table.prompt,
         table.masks,
         experiment.rows("train", table.seeds, table.tasks),
-        model=experiment.model,
-        frozen_params=experiment.frozen_params,
-        batch_size=experiment.whole_batches(experiment.config.score_batch_size),
-        mesh=experiment.mesh,
+        **scoring_settings(experiment),
+        signed=signed,
     )
     require(
-        bool(
-            np.isfinite(token_scores).all() and np.isfinite(piece_scores).all()
-        ),
-        f"{folder}: importance scores",
+        all(bool(np.isfinite(array).all()) for array in scores.values()),
+        f"{where}: importance scores",
         "NaN or infinity",
         "finite numbers; try a smaller OptimizerConfig.learning_rate",
     )
-    artifacts.save_arrays(
-        folder / artifacts.SCORES,
-        {"token_scores": token_scores, "piece_scores": piece_scores},
-    )
+    artifacts.save_arrays(where / artifacts.SCORES, scores)
     result = {
         "config": config,
         "rows": [ticket.as_json() for ticket in table.tickets],
         "num_examples": _num_scored(experiment, table),
         "seconds": round(time.monotonic() - started, 3),
     }
-    artifacts.write_json(folder / artifacts.RESULT, result)
-  return artifacts.load_arrays(folder / artifacts.SCORES)
+    artifacts.write_json(where / artifacts.RESULT, result)
+  return artifacts.load_arrays(where / artifacts.SCORES)
+
+
+def task_names(experiment: Experiment, table: Table) -> list[str]:
+  """The task of each row by its name, also where all rows read one."""
+  return [task or experiment.config.task.name for task in table.tasks]
+
+
+def scoring_settings(experiment: Experiment) -> dict[str, Any]:
+  """What every function of `scoring` is told."""
+  return {
+      "model": experiment.model,
+      "frozen_params": experiment.frozen_params,
+      "batch_size": experiment.whole_batches(
+          experiment.config.score_batch_size
+      ),
+      "mesh": experiment.mesh,
+  }
 
 
 def _num_scored(experiment: Experiment, table: Table) -> int | dict[str, int]:
@@ -191,6 +225,7 @@ def run_prune(
     granularity: str,
     table: Table,
     scores: dict[str, np.ndarray],
+    folder: str | None = None,
 ) -> Table:
   """Every ratio of the search space applied to every row of a table.
 
@@ -198,19 +233,29 @@ def run_prune(
     experiment: what is loaded.
     granularity: which masks to prune, by which ratios.
     table: R tuned prompts with the masks they were scored at.
-    scores: from `run_score` on the same table.
+    scores: from `run_score` on the same table; what else rows are ranked by
+      is computed here.
+    folder: under WORKDIR; None names it by the granularity.
 
   Returns:
     R x ratios rows, those of one ticket next to each other: the same prompts,
     and masks with the pruned units 0.
   """
-  folder = experiment.workdir / artifacts.prune_folder(granularity)
+  where = experiment.workdir / (folder or artifacts.prune_folder(granularity))
   search = experiment.config.search
+  scores = importance.chosen_scores(
+      [ticket.importance for ticket in table.tickets],
+      table.seeds,
+      task_names(experiment, table),
+      table.prompt,
+      table.masks,
+      scores,
+  )
   config = {
       "ratios": search.ratios(granularity),
       "piece_scope": search.piece_scope if granularity == "piece" else None,
       "scores": artifacts.digest_arrays(scores),
-      "masks": artifacts.digest_arrays(dataclasses.asdict(table.masks)),
+      "masks": artifacts.digest_arrays(masks_lib.as_arrays(table.masks)),
       "tickets": [t.as_json() for t in table.tickets],
   }
   ratios = search.ratios(granularity)
@@ -220,41 +265,41 @@ def run_prune(
       for ticket in table.tickets
       for ratio in ratios
   )
-  if artifacts.finished_result(folder, config) is None:
-    pruned = [
-        _prune_row(search, granularity, table, row, ratio, scores)
-        for row in range(len(table.tickets))
-        for ratio in ratios
-    ]
-    masks = PromptMasks(
-        token_mask=np.stack([m.token_mask for m in pruned]),
-        piece_mask=np.stack([m.piece_mask for m in pruned]),
+  if artifacts.finished_result(where, config) is None:
+    masks = stack_masks(
+        [
+            prune_row(experiment, granularity, table, row, ratio, scores)
+            for row in range(len(table.tickets))
+            for ratio in ratios
+        ]
     )
-    artifacts.save_arrays(folder / artifacts.MASKS, dataclasses.asdict(masks))
+    artifacts.save_arrays(where / artifacts.MASKS, masks_lib.as_arrays(masks))
     candidates = Table(tickets=tickets, prompt=table.prompt[rows], masks=masks)
     result = {"config": config, "rows": ticket_lines(candidates)}
-    artifacts.write_json(folder / artifacts.RESULT, result)
-  masks = _load_masks(artifacts.load_arrays(folder / artifacts.MASKS))
+    artifacts.write_json(where / artifacts.RESULT, result)
+  masks = masks_lib.from_arrays(artifacts.load_arrays(where / artifacts.MASKS))
   return Table(tickets=tickets, prompt=table.prompt[rows], masks=masks)
 
 
-def _prune_row(
-    search: pruning.SearchConfig,
+def prune_row(
+    experiment: Experiment,
     granularity: str,
     table: Table,
     row: int,
     ratio: float,
-    scores: dict[str, np.ndarray],
+    scores: Mapping[str, np.ndarray],
 ) -> PromptMasks:
-  masks = PromptMasks(
-      token_mask=np.asarray(table.masks.token_mask)[row],
-      piece_mask=np.asarray(table.masks.piece_mask)[row],
-  )
+  """One row of a table with one ratio applied: masks [P] and [P, K]."""
+  masks = jax.tree.map(lambda mask: np.asarray(mask)[row], table.masks)
   if granularity == "token":
     return pruning.prune_tokens(scores["token_scores"][row], masks, ratio)
-  return pruning.prune_pieces(
-      scores["piece_scores"][row], masks, ratio, search.piece_scope
-  )
+  scope = experiment.config.search.piece_scope
+  return pruning.prune_pieces(scores["piece_scores"][row], masks, ratio, scope)
+
+
+def stack_masks(rows: Sequence[PromptMasks]) -> PromptMasks:
+  """The masks of single rows as those of a table: [R, P] and [R, P, K]."""
+  return jax.tree.map(lambda *masks: np.stack(masks), *rows)
 
 
 def run_rewind(experiment: Experiment, name: str, candidates: Table) -> Table:
@@ -272,12 +317,15 @@ def run_rewind(experiment: Experiment, name: str, candidates: Table) -> Table:
   Returns:
     The best checkpoint of each ticket.
   """
+  return run_training(experiment, name, rewound(experiment, candidates))
+
+
+def rewound(experiment: Experiment, candidates: Table) -> Table:
+  """Tickets at their rewind point times their masks, not yet trained."""
   prompt = candidates.prompt
   if experiment.config.search.rewind_to == "initial":
     initial = initial_table(experiment)
     rows = [initial.row_of(ticket.unpruned) for ticket in candidates.tickets]
     prompt = initial.prompt[rows]
   start = np.asarray(masks_lib.apply_masks(prompt, candidates.masks))
-  return _trained(
-      experiment, name, dataclasses.replace(candidates, prompt=start)
-  )
+  return dataclasses.replace(candidates, prompt=start)

@@ -43,7 +43,11 @@ def _check_pruned_tokens(
     path: str, config: ExperimentConfig, masks: PromptMasks
 ) -> None:
   """Refuses to hide pruned tokens that were trained in sight, or to show."""
-  pruned = int((np.asarray(masks.token_mask) == 0).sum())
+  hidden = np.asarray(masks.token_mask) == 0
+  if masks.present is not None:
+    # A position that a shorter prompt lacks is no pruned token of it.
+    hidden &= np.asarray(masks.present) > 0
+  pruned = int(hidden.sum())
   found = config.prompt.pruned_tokens
   for note, stated in _notes(path) if pruned else ():
     meant = stated.get("pruned_tokens", found)
@@ -67,7 +71,7 @@ def read_prompts(
 
   Returns:
     The prompt [R, P, H], unmasked, and its masks; ones where the file has
-    none.
+    none, `present` where it has shorter prompts.
 
   Raises:
     UserError: a file that cannot be read, or whose masks fit no prompt of it,
@@ -80,6 +84,20 @@ def read_prompts(
   )
   _check_pruned_tokens(path, config, masks)
   return prompt, masks
+
+
+def _check_no_baseline(workdir: pathlib.Path) -> None:
+  """Says of a run that left no prompt which method it is of."""
+  note = workdir / artifacts.TUNE / artifacts.RESULT
+  if not note.exists():
+    return
+  config = artifacts.read_json(note).get("config")
+  method = config.get("method") if isinstance(config, dict) else None
+  if isinstance(method, dict):
+    raise UserError(
+        f"{workdir}: a run of {method.get('name')!s:.60}: its results are in"
+        f" {artifacts.RESULT}; eval, infer, score and export know prompts alone"
+    )
 
 
 def load_prompts(
@@ -106,6 +124,7 @@ def load_prompts(
   ]
   found = next((str(p) for p in candidates if p.exists()), None)
   if found is None:
+    _check_no_baseline(workdir)
     raise UserError(
         f"{workdir}: holds no trained prompt, expected {candidates[0]}, or a"
         " prompt given by --gin.PROMPT_FILE"

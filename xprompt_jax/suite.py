@@ -1,7 +1,8 @@
-"""Several tasks with one recipe: `TASK_FILES`, a folder and a result for each.
+"""Several tasks or settings with one recipe, a folder and a result for each.
 
-Each task is a run of its own in WORKDIR/<name>/, so that a suite that was
-stopped goes on in the middle of a task. The frozen weights are loaded once.
+TASK_FILES names the tasks, RUNS the settings. Each is a run of its own in
+WORKDIR/<name>/, so that a suite that was stopped goes on in the middle of a run.
+The frozen weights are loaded once.
 """
 
 from collections.abc import Mapping
@@ -30,7 +31,12 @@ class SuiteTask:
   gin_config: str
 
 
-def train(tasks: Mapping[str, SuiteTask], workdir: pathlib.Path) -> None:
+def train(
+    tasks: Mapping[str, SuiteTask],
+    workdir: pathlib.Path,
+    *,
+    is_sweep: bool = False,
+) -> None:
   """Runs all stages of all tasks and prints one table at the end.
 
   Tasks that an earlier command ran in WORKDIR stay in its result.
@@ -38,16 +44,18 @@ def train(tasks: Mapping[str, SuiteTask], workdir: pathlib.Path) -> None:
   Args:
     tasks: by name.
     workdir: where the suite's result goes.
+    is_sweep: whether they are settings, of one task or of several.
 
   Raises:
     UserError: WORKDIR is that of a single task; or tasks that failed, after
       the others ran.
   """
-  earlier = _earlier(workdir)
+  earlier = _earlier(workdir, is_sweep=is_sweep)
   weights = SharedWeights()
   summaries, failed = {}, {}
+  what = "run" if is_sweep else "task"
   for number, (name, task) in enumerate(tasks.items(), 1):
-    print(f"{name}: task {number} of {len(tasks)}", flush=True)
+    print(f"{name}: {what} {number} of {len(tasks)}", flush=True)
     try:
       summaries[name] = commands.train(
           task.config, task.workdir, task.gin_config, weights
@@ -63,8 +71,11 @@ def train(tasks: Mapping[str, SuiteTask], workdir: pathlib.Path) -> None:
     print(flush=True)
   kept = {k: v for k, v in earlier.items() if k not in tasks}
   summaries = {**kept, **summaries}
-  result = scoreboard.suite_result(summaries, failed)
-  _write(workdir / artifacts.RESULT, {**result, "runs": list(summaries)})
+  result = scoreboard.suite_result(summaries, failed, is_sweep=is_sweep)
+  result["runs"] = list(summaries)
+  if kept:
+    result["earlier"] = list(kept)
+  _write(workdir / artifacts.RESULT, result)
   if summaries:
     scoreboard.print_suite(result)
     if kept:
@@ -72,19 +83,29 @@ def train(tasks: Mapping[str, SuiteTask], workdir: pathlib.Path) -> None:
   print(f"{workdir / artifacts.RESULT}: these scores")
   if failed:
     reasons = "; ".join(f"{name}: {why}" for name, why in failed.items())
-    raise UserError(f"{len(failed)} of {len(tasks)} tasks failed: {reasons}")
+    raise UserError(f"{len(failed)} of {len(tasks)} {what}s failed: {reasons}")
 
 
-def _earlier(workdir: pathlib.Path) -> dict[str, dict[str, Any]]:
+def _earlier(
+    workdir: pathlib.Path, *, is_sweep: bool
+) -> dict[str, dict[str, Any]]:
   """Summaries of the tasks that a suite has finished in WORKDIR, by name."""
   path = workdir / artifacts.RESULT
   if not path.exists():
     return {}
-  names = artifacts.read_json(path).get("runs")
+  result = artifacts.read_json(path)
+  names = result.get("runs")
   if not isinstance(names, list):
     raise UserError(
         f"{path}: found the result of a single task, expected a suite's, or"
         " another --workdir"
+    )
+  kinds = ("a suite of tasks", "a sweep of RUNS")
+  was_sweep = "by_run" in result
+  if names and was_sweep != is_sweep:
+    raise UserError(
+        f"{path}: found the result of {kinds[was_sweep]}, expected that of"
+        f" {kinds[is_sweep]}, or another --workdir"
     )
   results = {name: workdir / str(name) / artifacts.RESULT for name in names}
   return {n: artifacts.read_json(p) for n, p in results.items() if p.exists()}

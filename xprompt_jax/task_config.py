@@ -5,7 +5,11 @@ import dataclasses
 from xprompt_jax import batches
 from xprompt_jax.types import require, require_int
 
+# Each is a split that a gin file names.
 ROLES = ("train", "validation", "test")
+# What `PROTOCOL = "heldout"` takes from validation; reported, never selected on.
+HELDOUT = "heldout"
+PROTOCOLS = ("paper", HELDOUT)
 MIXTURE_ROWS = ("mixture", "task")
 _SPLIT_FIELDS = tuple(f"{role}_split" for role in ROLES)
 
@@ -22,6 +26,8 @@ class TaskConfig:
     train_split: trained and scored on.
     validation_split: evaluated during training; selects checkpoint and ticket.
     test_split: evaluated once, at the end; None for none.
+    protocol: `paper` selects and reports on validation; `heldout` selects on a
+      fixed half of it and reports the other.
     inputs_length: T at most, EOS included; longer inputs are cut.
     targets_length: L at most, EOS included.
     buckets: lengths that inputs are padded to; empty means powers of two.
@@ -39,6 +45,7 @@ class TaskConfig:
   train_split: str = "train"
   validation_split: str = "validation"
   test_split: str | None = None
+  protocol: str = "paper"
   inputs_length: int = 512
   targets_length: int = 16
   buckets: tuple[int, ...] = ()
@@ -63,6 +70,12 @@ class TaskConfig:
           "a name, or None" if optional else "a name",
       )
     require_int("TaskConfig.extra_ids", self.extra_ids, 0)
+    require(
+        self.protocol in PROTOCOLS,
+        "PROTOCOL",
+        self.protocol,
+        " or ".join(PROTOCOLS),
+    )
     require(
         self.mixture_rows in MIXTURE_ROWS,
         "TaskConfig.mixture_rows",

@@ -10,9 +10,9 @@ import functools
 import pathlib
 from typing import cast
 
-from xprompt_jax import few_shot, mixtures, token_cache, vocabularies
+from xprompt_jax import few_shot, halves, mixtures, token_cache, vocabularies
 from xprompt_jax.mixtures import MixedSplit
-from xprompt_jax.task_config import ROLES, TaskConfig
+from xprompt_jax.task_config import HELDOUT, ROLES, TaskConfig
 from xprompt_jax.token_cache import CachedSplit
 from xprompt_jax.types import require
 from xprompt_jax.vocabularies import Vocabulary
@@ -42,7 +42,7 @@ class RowData:
     """What a row reads.
 
     Args:
-      role: `train`, `validation` or `test`.
+      role: `train`, `validation`, `heldout` or `test`.
       seed: the row's, which may choose its examples.
       task: one member of a mixture; None means all that is configured.
     """
@@ -98,7 +98,9 @@ def load_splits(
     task: the task.
     cache_dir: where token caches are.
     vocab_size: V of the model; the vocabulary has to fit it.
-    roles: which splits; `test` counts only where it is configured.
+    roles: which splits; `test` counts only where it is configured. With
+      `heldout` among them, and as the protocol, `validation` is the half of
+      its split that selects; without, it is whole.
     labelled: refuse splits without labels.
 
   Returns:
@@ -109,7 +111,9 @@ def load_splits(
   """
   vocabulary = vocabularies.load_vocabulary(task.vocabulary, task.extra_ids)
   vocabularies.check_fits(vocabulary, vocab_size)
-  names = {role: getattr(task, f"{role}_split") for role in roles}
+  names = {
+      role: getattr(task, f"{role}_split") for role in roles if role in ROLES
+  }
   names = {role: name for role, name in names.items() if name is not None}
   if not names:
     return vocabulary, {}
@@ -142,6 +146,8 @@ def load_splits(
       splits[role] = mixtures.mix(task.name, members, list(rates.values()))
     if labelled:
       splits[role].check_labelled()
+    if role == "validation" and HELDOUT in roles and task.protocol == HELDOUT:
+      splits[role], splits[HELDOUT] = halves.divide(splits[role])
   return vocabulary, splits
 
 

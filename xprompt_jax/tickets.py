@@ -24,23 +24,40 @@ class Ticket:
     task: what it is trained on, in a table whose rows read different tasks.
     token_ratio: compression ratio of its tokens; None if they were not pruned.
     piece_ratio: the same of its pieces.
+    importance: what its units were ranked by, of `pruning.IMPORTANCES`.
+    control: what it is a control of XPrompt's ticket by, of
+      `pruning.CONTROLS`; its ratios are those of that ticket.
   """
 
   seed: int
   token_ratio: float | None = None
   piece_ratio: float | None = None
   task: str | None = None
+  importance: str = pruning.GRADIENT
+  control: str | None = None
 
   def as_json(self) -> dict[str, Any]:
-    """Its fields as result files have them; `task` where there is one."""
+    """Its fields as result files have them.
+
+    `task`, `importance` and `control` only where they are not the default.
+    """
     fields = dataclasses.asdict(self)
     task = fields.pop("task")
+    if self.importance == pruning.GRADIENT:
+      del fields["importance"]
+    if self.control is None:
+      del fields["control"]
     return fields if task is None else {"task": task, **fields}
 
   @property
   def unpruned(self) -> "Ticket":
     """The ticket of the tuned prompt behind this one."""
     return Ticket(seed=self.seed, task=self.task)
+
+  @property
+  def searched_for(self) -> "Ticket":
+    """The same for all tickets of which one wins."""
+    return dataclasses.replace(self, token_ratio=None, piece_ratio=None)
 
   @property
   def granularity(self) -> str:
@@ -99,16 +116,24 @@ class Table:
     """Where a ticket stands."""
     return self.tickets.index(ticket)
 
+  def ranked_by(self, importance: str) -> "Table":
+    """The rows of one importance, in their order."""
+    return self.take(
+        [r for r, t in enumerate(self.tickets) if t.importance == importance]
+    )
+
+  @property
+  def untrained(self) -> "Table":
+    """The same rows without results."""
+    return dataclasses.replace(self, validation=())
+
 
 def concatenate(tables: Sequence[Table]) -> Table:
   """The rows of several tables, one after another."""
   return Table(
       tickets=tuple(t for table in tables for t in table.tickets),
       prompt=np.concatenate([table.prompt for table in tables]),
-      masks=PromptMasks(
-          token_mask=np.concatenate([t.masks.token_mask for t in tables]),
-          piece_mask=np.concatenate([t.masks.piece_mask for t in tables]),
-      ),
+      masks=masks_lib.concatenate([table.masks for table in tables]),
       validation=tuple(v for table in tables for v in table.validation),
   )
 
@@ -143,8 +168,7 @@ def save_table(path: pathlib.Path, table: Table, **more: np.ndarray) -> None:
       path,
       {
           "prompt": table.prompt,
-          "token_mask": table.masks.token_mask,
-          "piece_mask": table.masks.piece_mask,
+          **masks_lib.as_arrays(table.masks),
           **more,
       },
   )

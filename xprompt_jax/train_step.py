@@ -1,7 +1,8 @@
-"""One optimizer step of all rows of a prompt table, compiled.
+"""One optimizer step of all rows of a table, compiled.
 
 The loop around it is `trainer.py`. Gradients are taken with respect to the
-prompts alone; each row has its own loss and its own optimizer.
+trained leaves alone; each row has its own loss and its own optimizer. How the
+leaves of a row change the model is its method's business (`methods/`).
 """
 
 from collections.abc import Mapping
@@ -14,24 +15,25 @@ from jax import Array
 import jax.numpy as jnp
 from jaxtyping import Float, Int, UInt
 
-from xprompt_jax import masks as masks_lib
 from xprompt_jax import optimizer as optimizer_lib
+from xprompt_jax.methods.protocol import Method
 from xprompt_jax.model import PromptedT5, target_losses
 from xprompt_jax.optimizer import OptimizerConfig
-from xprompt_jax.types import Batch, PromptMasks
+from xprompt_jax.types import Batch
 
 
 @struct.dataclass
 class TrainState:
   """The leaves that training changes."""
 
-  prompt: Any  # Array [R, P, H]
-  optimizer: Any  # Adafactor's state, leaves [R, ...]
+  trained: Any  # by name, leaves [R, ...]
+  optimizer: Any  # its state, leaves [R, ...]
 
 
 def row_loss(
-    prompt: Float[Array, "P H"],
-    masks: PromptMasks,
+    trained: Any,
+    constants: Any,
+    method: Method,
     model: PromptedT5,
     frozen_params: Mapping,
     batch: Batch,
@@ -41,8 +43,9 @@ def row_loss(
   """The training loss of one row: the mean over its target tokens, in nats.
 
   Args:
-    prompt: [P, H], unmasked.
-    masks: [P] and [P, K].
+    trained: the row's leaves, without R.
+    constants: what else the method knows of the row, without R.
+    method: how they adapt the model.
     model: the prompted T5.
     frozen_params: its parameters.
     batch: T5X's keys, B examples.
@@ -53,12 +56,12 @@ def row_loss(
     A scalar.
   """
   batch_size = batch["encoder_input_tokens"].shape[0]
-  masked = masks_lib.apply_masks(prompt, masks)
-  visible = model.prompt_visible(masks.token_mask[None])
+  adapted = method.adapt(trained, constants, model, frozen_params)
+  prompt, visible = adapted.prompt, adapted.visible
   logits = model.logits(
-      frozen_params,
-      jnp.broadcast_to(masked[None], (batch_size, *masked.shape)),
-      jnp.broadcast_to(visible, (batch_size, visible.shape[1])),
+      adapted.params,
+      jnp.broadcast_to(prompt[None], (batch_size, *prompt.shape)),
+      jnp.broadcast_to(visible[None], (batch_size, *visible.shape)),
       batch,
       dropout_key,
   )
@@ -68,87 +71,103 @@ def row_loss(
 
 @functools.partial(
     jax.jit,
-    static_argnames=("model", "rows_per_chunk", "z_loss"),
+    static_argnames=("method", "model", "rows_per_chunk", "z_loss"),
 )
 def table_gradients(
-    prompt: Float[Array, "R P H"],
-    masks: PromptMasks,
+    trained: Any,
+    constants: Any,
     frozen_params: Mapping,
     batch: Batch,
     seeds: UInt[Array, "R"],
     step: Int[Array, ""],
     *,
+    method: Method,
     model: PromptedT5,
     rows_per_chunk: int | None = None,
     z_loss: float = 0.0,
-) -> tuple[Float[Array, "R"], Float[Array, "R P H"]]:
-  """Loss of each row and its gradient with respect to the row's prompt.
+) -> tuple[Float[Array, "R"], Any]:
+  """Loss of each row and its gradient with respect to the row's leaves.
 
   Args:
-    prompt: [R, P, H], unmasked.
-    masks: [R, P] and [R, P, K].
+    trained: leaves [R, ...].
+    constants: leaves [R, ...] that are not trained.
     frozen_params: the T5's parameters, not differentiated.
     batch: T5X's keys, [R, B, ...].
     seeds: [R], of dropout.
     step: the step, of dropout.
+    method: how a row's leaves adapt the model.
     model: the prompted T5.
     rows_per_chunk: rows in memory together; None means all.
     z_loss: weight of T5X's z-loss.
 
   Returns:
-    [R] losses and [R, P, H] gradients.
+    [R] losses, and gradients shaped like `trained`.
   """
 
   def one_row(args):
-    prompt, masks, batch, seed = args
+    trained, constants, batch, seed = args
     key = None
     if model.t5_config.dropout_rate > 0.0:
       key = jax.random.fold_in(jax.random.key(seed), step)
     return jax.value_and_grad(row_loss)(
-        prompt, masks, model, frozen_params, batch, key, z_loss
+        trained, constants, method, model, frozen_params, batch, key, z_loss
     )
 
-  rows = (prompt, masks, batch, seeds)
-  if rows_per_chunk is None or rows_per_chunk >= prompt.shape[0]:
+  rows = (trained, constants, batch, seeds)
+  num_rows = optimizer_lib.num_rows(trained)
+  if rows_per_chunk is None or rows_per_chunk >= num_rows:
     return jax.vmap(one_row)(rows)
   return jax.lax.map(one_row, rows, batch_size=rows_per_chunk)
 
 
 @functools.partial(
     jax.jit,
-    static_argnames=("model", "optimizer", "rows_per_chunk", "z_loss"),
+    static_argnames=(
+        "method",
+        "model",
+        "optimizer",
+        "rows_per_chunk",
+        "z_loss",
+    ),
     donate_argnames=("state",),
 )
 def train_step(
     state: TrainState,
-    masks: PromptMasks,
+    constants: Any,
     frozen_params: Mapping,
     batch: Batch,
     seeds: UInt[Array, "R"],
     step: Int[Array, ""],
     *,
+    method: Method,
     model: PromptedT5,
     optimizer: OptimizerConfig,
     rows_per_chunk: int | None = None,
     z_loss: float = 0.0,
 ) -> tuple[TrainState, Float[Array, "R"]]:
-  """One step of every row: `table_gradients`, then Adafactor row by row.
+  """One step of every row: `table_gradients`, then the optimizer row by row.
 
   Returns:
     The new state and the [R] losses before the step.
   """
   losses, gradient = table_gradients(
-      state.prompt,
-      masks,
+      state.trained,
+      constants,
       frozen_params,
       batch,
       seeds,
       step,
+      method=method,
       model=model,
       rows_per_chunk=rows_per_chunk,
       z_loss=z_loss,
   )
-  prompt, optimizer_state = optimizer_lib.update_rows(
-      optimizer, gradient, state.optimizer, state.prompt, rows_per_chunk
+  trained, optimizer_state = optimizer_lib.update_rows(
+      optimizer,
+      gradient,
+      state.optimizer,
+      state.trained,
+      rows_per_chunk,
+      method.present(constants),
   )
-  return TrainState(prompt=prompt, optimizer=optimizer_state), losses
+  return TrainState(trained=trained, optimizer=optimizer_state), losses

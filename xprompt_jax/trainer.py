@@ -1,10 +1,10 @@
-"""Trains all rows of a prompt table at once; the model stays frozen.
+"""Trains all rows of a table at once; the model stays frozen.
 
-A step sees R x B examples, differentiates with respect to the prompts alone,
-and moves each row with its own optimizer. The loop evaluates, keeps the best
-prompt of each row and saves a state from which a run that was stopped goes on
-bit for bit. What is trained, from where and behind which masks is decided in
-`stages.py`.
+A step sees R x B examples, differentiates with respect to the trained leaves
+alone, and moves each row with its own optimizer. The loop evaluates, keeps the
+best leaves of each row and saves a state from which a run that was stopped goes
+on bit for bit. What is trained, from where and behind which masks is decided in
+`stages.py` and `baselines.py`; how leaves adapt the model, in `methods/`.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,12 +21,19 @@ import numpy as np
 
 from xprompt_jax import artifacts, partitioning, progress
 from xprompt_jax import optimizer as optimizer_lib
+from xprompt_jax.methods.protocol import Method
 from xprompt_jax.model import PromptedT5
 from xprompt_jax.optimizer import OptimizerConfig
 from xprompt_jax.tables import TableRows
 from xprompt_jax.train_step import TrainState, train_step
+from xprompt_jax.trained_leaves import (
+    best_of,
+    by_name,
+    check_shapes,
+    filled,
+    finite_rows,
+)
 from xprompt_jax.types import (
-    PromptMasks,
     UserError,
     require,
     require_int,
@@ -39,7 +46,7 @@ _KEPT = (
     "the last good state is kept; try a smaller OptimizerConfig.learning_rate"
 )
 
-Evaluate = Callable[[Array], list[dict[str, float]]]
+Evaluate = Callable[[Any], list[dict[str, float]]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -115,13 +122,13 @@ class TrainedTable:
   """What training leaves: the best checkpoint of each row.
 
   Attributes:
-    prompt: [R, P, H].
+    trained: leaves [R, ...] by name.
     metrics: R validation results at the best step.
     best_step: [R], steps taken when it was best; ties go to the earliest.
     num_steps: steps taken in all.
   """
 
-  prompt: np.ndarray
+  trained: Any
   metrics: list[dict[str, float]]
   best_step: np.ndarray
   num_steps: int
@@ -130,20 +137,20 @@ class TrainedTable:
 class _Run:
   """Where a training run stands: what the state file and metrics.jsonl hold."""
 
-  def __init__(
-      self, optimizer: OptimizerConfig, start: np.ndarray, mesh: Mesh | None
-  ):
-    prompt = jnp.array(start)
-    num_rows = prompt.shape[0]
+  def __init__(self, optimizer: OptimizerConfig, start: Any, mesh: Mesh | None):
+    trained = jax.tree.map(jnp.array, start)
+    num_rows = optimizer_lib.num_rows(trained)
     self._mesh = mesh
     self.state = partitioning.replicate(
         TrainState(
-            prompt=prompt, optimizer=optimizer_lib.init_rows(optimizer, prompt)
+            trained=trained,
+            optimizer=optimizer_lib.init_rows(optimizer, trained),
         ),
         mesh,
     )
     self.step = 0
-    self.best_prompt = np.array(start)
+    # Not copied: it is never written in.
+    self.best_trained = jax.tree.map(np.asarray, start)
     self.best_step = np.zeros(num_rows, np.int64)
     self.best: list[dict[str, float]] = [{} for _ in range(num_rows)]
     self._loss_sum = np.zeros(num_rows)
@@ -154,10 +161,11 @@ class _Run:
   def save(self, folder: pathlib.Path) -> None:
     """Writes everything a later run needs to go on."""
     leaves = jax.tree.leaves(self.state.optimizer)
+    best = by_name(self.best_trained)
     arrays = {
-        "prompt": np.asarray(self.state.prompt),
+        **{k: np.asarray(v) for k, v in by_name(self.state.trained).items()},
         "step": np.array(self.step),
-        "best_prompt": self.best_prompt,
+        **{f"best_{name}": leaf for name, leaf in best.items()},
         "best_step": self.best_step,
         "loss_sum": self._loss_sum,
         "loss_steps": np.array(self._loss_steps),
@@ -175,20 +183,24 @@ class _Run:
     if not path.exists():
       return
     arrays = artifacts.load_arrays(path)
-    expected = self.state.prompt.shape
-    found = arrays["prompt"].shape if "prompt" in arrays else None
-    require(found == expected, f"{path}: prompt", found, f"shape {expected}")
+    trained = filled(self.state.trained, arrays, path)
     leaves, treedef = jax.tree.flatten(self.state.optimizer)
+    rows = self.best_step.shape
+    expected = {"step": (), "best_step": rows, "loss_sum": rows}
+    names = [f"optimizer/{i}" for i in range(len(leaves) + 1)]
+    shapes = [*(leaf.shape for leaf in leaves), None]
+    expected |= {"loss_steps": (), **dict(zip(names, shapes, strict=True))}
+    check_shapes(path, arrays, expected)
     leaves = [jnp.array(arrays[f"optimizer/{i}"]) for i in range(len(leaves))]
     self.state = partitioning.replicate(
         TrainState(
-            prompt=jnp.array(arrays["prompt"]),
+            trained=jax.tree.map(jnp.array, trained),
             optimizer=jax.tree.unflatten(treedef, leaves),
         ),
         self._mesh,
     )
+    self.best_trained = filled(self.best_trained, arrays, path, "best_")
     self.step = int(arrays["step"])
-    self.best_prompt = np.array(arrays["best_prompt"])
     self.best_step = np.array(arrays["best_step"])
     self._loss_sum = np.array(arrays["loss_sum"])
     self._loss_steps = int(arrays["loss_steps"])
@@ -216,8 +228,8 @@ class _Run:
     """Adds up the losses of the last steps.
 
     Raises:
-      UserError: one of them, or the prompt they led to, is not finite; names
-        the step.
+      UserError: one of them, or a leaf they led to, is not finite; names the
+        step.
     """
     first = self.step - len(self._pending) + 1
     for step, losses in enumerate(jax.device_get(self._pending), first):
@@ -231,19 +243,21 @@ class _Run:
       self._loss_sum += losses
     self._loss_steps += len(self._pending)
     self._pending = []
-    self._check_prompt(folder, rows)
+    self._check_leaves(folder, rows)
 
-  def _check_prompt(self, folder: pathlib.Path, rows: TableRows) -> None:
+  def _check_leaves(self, folder: pathlib.Path, rows: TableRows) -> None:
     """Looks at what the last step left: its loss is that of the one before."""
-    finite = np.isfinite(np.asarray(self.state.prompt)).all(axis=(1, 2))
-    bad = np.flatnonzero(~finite)
-    if bad.size:
-      row = int(bad[0])
-      raise UserError(
-          f"{folder}: prompt of {rows.name(row)} at step"
-          f" {self.step}: found NaN or infinity, expected finite numbers;"
-          f" {_KEPT}"
-      )
+    # On the device: of fine-tuning, leaves are as large as the model.
+    finite = jax.device_get(finite_rows(self.state.trained))
+    for name, found in by_name(finite).items():
+      bad = np.flatnonzero(~found)
+      if bad.size:
+        row = int(bad[0])
+        raise UserError(
+            f"{folder}: {name} of {rows.name(row)} at step"
+            f" {self.step}: found NaN or infinity, expected finite numbers;"
+            f" {_KEPT}"
+        )
 
   def mean_loss(self) -> np.ndarray:
     """Mean loss of each row since the last evaluation: [R]."""
@@ -255,14 +269,14 @@ class _Run:
       metrics: list[dict[str, float]],
       rows: TableRows,
   ) -> None:
-    """Writes metrics.jsonl and keeps the prompts that became better."""
+    """Writes metrics.jsonl and keeps the rows that became better."""
     losses = self.mean_loss()
-    prompt = np.asarray(self.state.prompt)
+    better = []
     for row, found in enumerate(metrics):
       if not self.best[row] or found["score"] > self.best[row]["score"]:
         self.best[row] = found
         self.best_step[row] = self.step
-        self.best_prompt[row] = prompt[row]
+        better.append(row)
       self._lines.append(
           {
               "step": self.step,
@@ -272,6 +286,8 @@ class _Run:
               "validation": found,
           }
       )
+    if better:
+      self.best_trained = best_of(self.best_trained, self.state.trained, better)
     artifacts.write_json_lines(folder / artifacts.METRICS, self._lines)
     self._loss_sum = np.zeros_like(self._loss_sum)
     self._loss_steps = 0
@@ -283,12 +299,13 @@ class TableTrainer:
 
   Attributes:
     config: steps, batch size, evaluation.
-    optimizer: Adafactor's settings.
+    optimizer: its settings.
+    method: how a row's leaves adapt the model.
     model: the prompted T5.
     frozen_params: its parameters.
-    masks: [R, P] and [R, P, K].
+    constants: leaves [R, ...] that the method knows and nothing trains.
     rows: what each row reads.
-    evaluate: [R, P, H] -> R validation results with a `score`.
+    evaluate: leaves [R, ...] -> R validation results with a `score`.
     folder: where metrics.jsonl and the state go.
     tensorboard: folder of the event files, if any.
     mesh: devices to spread each row's examples over; None uses one.
@@ -296,35 +313,38 @@ class TableTrainer:
 
   config: TrainConfig
   optimizer: OptimizerConfig
+  method: Method
   model: PromptedT5
   frozen_params: Mapping
-  masks: PromptMasks
+  constants: Any
   rows: TableRows
   evaluate: Evaluate
   folder: pathlib.Path
   tensorboard: pathlib.Path | None = None
   mesh: Mesh | None = None
 
-  def train(self, start: np.ndarray) -> TrainedTable:
+  def train(self, start: Any) -> TrainedTable:
     """Runs all steps that are left.
 
     Args:
-      start: [R, P, H], where the prompts start if no state is saved.
+      start: leaves [R, ...] by name, where rows start if no state is saved.
 
     Returns:
-      The best prompt of each row and its results.
+      The best leaves of each row and its results.
 
     Raises:
       UserError: a loss that is not finite, or a state that does not fit.
     """
-    run = _Run(self.optimizer, start, self.mesh)
-    run.restore(self.folder)
     total = self.config.total_steps(self.rows.num_examples)
+    optimizer = self.optimizer.over(total)
+    run = _Run(optimizer, start, self.mesh)
+    del start  # Of fine-tuning, a model.
+    run.restore(self.folder)
     with progress.Reporter(
         self.folder.name, total, self.tensorboard, run.step
     ) as reporter:
       while run.step < total:
-        self._step(run)
+        self._step(run, optimizer)
         is_evaluation = self.config.is_evaluation(
             run.step, self.rows.num_examples
         )
@@ -338,32 +358,33 @@ class TableTrainer:
         if save:
           run.save(self.folder)
     return TrainedTable(
-        prompt=run.best_prompt,
+        trained=run.best_trained,
         metrics=run.best,
         best_step=run.best_step,
         num_steps=total,
     )
 
-  def _step(self, run: _Run) -> None:
+  def _step(self, run: _Run, optimizer: OptimizerConfig) -> None:
     batch = partitioning.shard_batch(
         self.rows.batch(run.step, self.config.batch_size), self.mesh, axis=1
     )
     run.state, losses = train_step(
         run.state,
-        self.masks,
+        self.constants,
         self.frozen_params,
         batch,
         jnp.asarray(self.rows.seeds, jnp.uint32),
         jnp.asarray(run.step, jnp.int32),
+        method=self.method,
         model=self.model,
-        optimizer=self.optimizer,
+        optimizer=optimizer,
         rows_per_chunk=self.config.rows_per_chunk,
         z_loss=self.config.z_loss,
     )
     run.add_losses(losses)
 
   def _evaluate(self, run: _Run, reporter: progress.Reporter) -> None:
-    metrics = self.evaluate(run.state.prompt)
+    metrics = self.evaluate(run.state.trained)
     losses = run.mean_loss()
     run.add_metrics(self.folder, metrics, self.rows)
     scores = {

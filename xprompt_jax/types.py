@@ -13,43 +13,15 @@ from flax import struct
 from jax import Array
 import numpy as np
 
+from xprompt_jax.errors import UserError as UserError
+from xprompt_jax.errors import mendable as mendable
+
 # Where both JAX's arrays and NumPy's are welcome.
 AnyArray = Array | np.ndarray
 
 # T5X's keys: encoder_input_tokens [B, T], decoder_input_tokens [B, L],
 # decoder_target_tokens [B, L], decoder_loss_weights [B, L].
 Batch = Mapping[str, Array]
-
-
-class UserError(Exception):
-  """Something the user can mend: `main` prints it in one line and exits 2.
-
-  The message names the file, field or flag, what was found and what was
-  expected.
-  """
-
-
-def mendable(error: Exception) -> str | None:
-  """The one line for what the user can mend, or None for a bug.
-
-  That is a `UserError`, a device that is out of memory, or what the operating
-  system refused.
-  """
-  if isinstance(error, UserError):
-    # A config refused its fields while gin built it.
-    text = str(error).partition("\n  In call to configurable")[0]
-  elif isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" in str(error):
-    text = (
-        "the device is out of memory, expected less at once: ROWS_PER_CHUNK,"
-        " ExperimentConfig.eval_batch_size or score_batch_size smaller, or"
-        " T5Config.remat = True; finished stages are kept"
-    )
-  elif isinstance(error, OSError):
-    name = error.filename or "standard output"
-    text = f"{name}: {error.strerror or error}"
-  else:
-    return None
-  return " ".join(text.split())
 
 
 @struct.dataclass
@@ -62,6 +34,11 @@ class PromptMasks:
   # Any: JAX fills pytrees with tracers, shapes and placeholders as well.
   token_mask: Any  # Array [R, P], the paper's gamma
   piece_mask: Any  # Array [R, P, K], the paper's zeta
+  # Array [R, P]: 0 at the positions that a shorter prompt of the table lacks,
+  # in front of its own. They are hidden from attention, and positions are
+  # relative, so the row computes what it computes in a table of its length.
+  # None: every row has all P.
+  present: Any = None
 
 
 def require(condition: bool, name: str, found: Any, expected: str) -> None:

@@ -33,7 +33,7 @@ class Export:
     rows: which R of its prompts.
     prompt: [R, P, H], masked, as it is written.
     masks: [R, P] and [R, P, K] of it.
-    positions: P places that its tokens had in the source.
+    positions: P places that its tokens had in the source's prompt.
     scores: for each row the importance scores its run took, over the source's
       tokens; empty where there are none.
     record: what the run recorded of each prompt of the source, or None.
@@ -138,6 +138,14 @@ def _source_scores(
   return tuple({k: v[row] for k, v in scores.items()} for row in rows)
 
 
+def take_prompts(
+    prompt: np.ndarray, masks: PromptMasks, rows: tuple[int, ...]
+) -> tuple[np.ndarray, PromptMasks]:
+  """Rows of a file, without the positions in front that none of them has."""
+  taken = masks_lib.take_rows(masks, np.array(rows))
+  return masks_lib.without_absent(prompt[list(rows)], taken)
+
+
 def make_export(
     experiment: Experiment,
     prompt: np.ndarray,
@@ -170,9 +178,14 @@ def make_export(
       validation split is another.
   """
   embed_dim = prompt.shape[2]
-  taken = masks_lib.take_rows(masks, np.array(rows))
-  dense = _masked(prompt[list(rows)], taken)
-  positions = tuple(range(prompt.shape[1]))
+  chosen, taken = take_prompts(prompt, masks, rows)
+  dense = _masked(chosen, taken)
+  positions = tuple(range(dense.shape[1]))
+  absent = prompt.shape[1] - dense.shape[1]
+  scores = tuple(
+      {name: array[absent:] for name, array in found.items()}
+      for found in _source_scores(path, record, rows, embed_dim)
+  )
   removed = change = None
   if remove_pruned_tokens:
     shorter = removal.without_pruned_tokens(dense, taken, path)
@@ -192,7 +205,7 @@ def make_export(
       prompt=dense,
       masks=taken,
       positions=positions,
-      scores=_source_scores(path, record, rows, embed_dim),
+      scores=scores,
       record=record,
       removed=removed,
       change=change,

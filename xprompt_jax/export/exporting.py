@@ -18,15 +18,15 @@ from xprompt_jax import (
     stored_prompts,
     torch_tensors,
 )
-from xprompt_jax import masks as masks_lib
 from xprompt_jax.experiment import (
     Experiment,
     ExperimentConfig,
     load_experiment,
 )
 from xprompt_jax.export import model_card, run_records
-from xprompt_jax.export.contents import Export, make_export
+from xprompt_jax.export.contents import Export, make_export, take_prompts
 from xprompt_jax.prompt_formats import export_note, formats
+from xprompt_jax.task_config import HELDOUT
 from xprompt_jax.types import PromptMasks, UserError, require
 from xprompt_jax.weights import new_folders
 
@@ -66,6 +66,18 @@ def _check_ignored(
         f" hide from attention; expected {' or '.join(keepers)}, which keep"
         " masks, or --remove_pruned_tokens"
     )
+
+
+def _check_lengths(output_format: str, masks: PromptMasks, path: str) -> None:
+  """Refuses prompts of several lengths: no format here holds them together."""
+  if masks.present is None:
+    return
+  lengths = np.asarray(masks.present).sum(axis=1).astype(int)
+  raise UserError(
+      f"--format={output_format}: found prompts of {lengths.min()} to"
+      f" {lengths.max()} tokens in {path}, which {output_format} cannot hold"
+      " together; expected one of them, named by --row"
+  )
 
 
 def _arrays(export: Export) -> dict[str, np.ndarray]:
@@ -201,11 +213,14 @@ def export(
   stored_prompts.check_row(rows[0], path, len(prompt))
   record = run_records.read_record(path, prompt)
   run_records.check_pruned_tokens(record, config, path)
-  taken = masks_lib.take_rows(masks, np.array(rows))
+  _, taken = take_prompts(prompt, masks, rows)
+  _check_lengths(output_format, taken, path)
   if not remove_pruned_tokens:
     _check_ignored(config, output_format, taken)
   anything = not np.asarray(taken.token_mask).all()
-  roles = ("validation",) if remove_pruned_tokens and anything else ()
+  # Of a run of the held-out protocol, the half that selected.
+  own = ("validation", HELDOUT)
+  roles = own if remove_pruned_tokens and anything else ()
   experiment = load_experiment(config, workdir, roles=roles)
   if prompt_file is None:
     stored_prompts.check_weights(workdir, experiment)

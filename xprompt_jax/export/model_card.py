@@ -12,12 +12,15 @@ import json
 import numpy as np
 
 from xprompt_jax.experiment import Experiment
-from xprompt_jax.export import load_snippets, record_text
+from xprompt_jax.export import load_snippets, record_text, run_records
 from xprompt_jax.export.contents import Export
 from xprompt_jax.export.markdown import escape, number, table
-from xprompt_jax.export.nearest_words import nearest_words
+from xprompt_jax.nearest_words import nearest_words
 
 FILE = "README.md"
+# What only tickets have that gradients did not choose, and what the table says
+# without it.
+_OTHERS = (("importance", "gradient"), ("control", "none"))
 
 
 def _pruned(export: Export) -> bool:
@@ -55,6 +58,12 @@ def _masks_alone(export: Export) -> str:
   )
 
 
+def _by(export: Export) -> str:
+  """Which units a run pruned: those of least importance, or others."""
+  other = any(name in t for t in export.tickets for name, _ in _OTHERS)
+  return "the table of tickets tells" if other else "did harm"
+
+
 def _introduction(export: Export, pruned_tokens: str) -> str:
   record = export.record
   name = escape(record.config["task"]["name"]) if record else "a frozen T5"
@@ -70,9 +79,9 @@ def _introduction(export: Export, pruned_tokens: str) -> str:
     text += _masks_alone(export)
   elif _pruned(export):
     text += (
-        f" Each token is cut into {pieces} pieces; tokens and pieces that did"
-        " harm were pruned and the rest was trained again (XPrompt, Ma et al."
-        " 2022, arXiv 2210.04457). Pruned entries are zero."
+        f" Each token is cut into {pieces} pieces; tokens and pieces that"
+        f" {_by(export)} were pruned and the rest was trained again (XPrompt,"
+        " Ma et al. 2022, arXiv 2210.04457). Pruned entries are zero."
     )
   if (
       pruned_tokens == "ignore"
@@ -97,7 +106,14 @@ def _tickets(export: Export) -> str:
     columns = [columns[0], *sizes]
   if any("task" in ticket for ticket in export.tickets):
     columns.insert(1, ("task", "task"))
-  rows = [[t.get(key) for _, key in columns] for t in export.tickets]
+  others = dict(_OTHERS)
+  for name in others:
+    if any(name in ticket for ticket in export.tickets):
+      columns.append((name, name))
+  rows = [
+      [t.get(key, others.get(key)) for _, key in columns]
+      for t in export.tickets
+  ]
   shown = table([title for title, _ in columns], rows)
   pieces = export.masks.piece_mask.shape[2]
   source = (
@@ -121,7 +137,7 @@ def _scores(export: Export) -> str:
     )
   lines = []
   for ticket in export.tickets:
-    for role in ("validation", "test"):
+    for role in ("validation", *run_records.REPORTING):
       for metric, value in ticket.get(role, {}).items():
         lines.append(
             [
@@ -138,9 +154,7 @@ def _scores(export: Export) -> str:
       "## Scores\n\nAs the run recorded them; `score` is the mean of the"
       f" task's metrics.\n\n{shown}\n\n{record_text.choice(record)}"
   )
-  if any("test" in ticket for ticket in export.tickets):
-    return f"{text} Test was looked at once, at the end."
-  return f"{text} There is no result on data that had no part in the choice."
+  return text + record_text.reported(record, export.tickets)
 
 
 def _removal(export: Export) -> str:
@@ -200,9 +214,10 @@ def _all_kept_tokens(experiment: Experiment, export: Export) -> str:
       " embeddings have the largest cosine with the token; a hint, not a"
       " meaning."
   )
-  if any(export.scores) and export.record is None:
+  shown = any("token_scores" in scores for scores in export.scores)
+  if shown and export.record is None:
     text += " Importance is as the file states it."
-  elif any(export.scores):
+  elif shown:
     text += (
         " Importance is the mean over the training examples of |dL/dmask| of"
         " the tuned prompt, before anything was pruned."

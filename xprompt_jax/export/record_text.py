@@ -3,16 +3,22 @@
 `run_records.py` reads the record; `model_card.py` puts the card together.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import json
 from typing import Any
 
-from xprompt_jax import artifacts
+from xprompt_jax import artifacts, auto_ratio, controls
 from xprompt_jax.export.markdown import escape, table
-from xprompt_jax.export.run_records import Record
+from xprompt_jax.export.run_records import REPORTING, Record
+from xprompt_jax.task_config import HELDOUT
 
 _SHORT = 12  # Digits shown of a sha256.
-_ROLES = ("train", "validation", "test")
+_ROLES = ("train", "validation", *REPORTING)
+# What a split is called beside its role, of a run of the held-out protocol.
+_HALVES = {
+    "validation": ", the half that selects",
+    HELDOUT: ", the half that reports",
+}
 
 
 def choice(record: Record) -> str:
@@ -26,11 +32,47 @@ def choice(record: Record) -> str:
         f"The checkpoint and the ticket were chosen on validation{among}, so"
         " validation favours them."
     )
+  if record.stage == controls.FOLDER:
+    return (
+        "Each control's checkpoint was chosen on validation, so validation"
+        " favours it; none was chosen among others."
+    )
+  if record.stage == auto_ratio.FOLDER:
+    return (
+        "Each ticket's checkpoint was chosen on validation, so validation"
+        " favours it; its ratios were chosen on training data."
+    )
   return (
       "Each ticket's checkpoint was chosen on validation, and so was each"
       f" seed's winner{among}: validation favours what it chose. This file"
       " holds the losers too."
   )
+
+
+def _is_divided(record: Record) -> bool:
+  return record.config["task"].get("protocol") == HELDOUT
+
+
+def reported(record: Record, tickets: Sequence[Mapping[str, Any]]) -> str:
+  """Which splits had no part in the choice.
+
+  Args:
+    record: of the run.
+    tickets: lines of what is exported.
+  """
+  text = ""
+  if _is_divided(record):
+    text = (
+        " Validation is the half of its split that selects, heldout the other"
+        " half."
+    )
+  roles = [role for role in REPORTING if any(role in t for t in tickets)]
+  if not roles:
+    nothing = " There is no result on data that had no part in the choice."
+    return text + nothing
+  names = " and ".join(roles).capitalize()
+  looked = "was" if len(roles) == 1 else "were"
+  return f"{text} {names} {looked} looked at once, at the end."
 
 
 def settings(values: Mapping[str, Any]) -> list[tuple[str, object]]:
@@ -58,8 +100,11 @@ def recipe(record: Record) -> str:
 def data(record: Record) -> str:
   """The card's section on the task and its splits."""
   task = record.config["task"]
-  prints = {**record.config["splits"], "test": record.test_fingerprint}
+  prints = {**record.config["splits"], **record.reporting}
   names = {role: task.get(f"{role}_split") for role in _ROLES}
+  if _is_divided(record):
+    whole = names["validation"]
+    names |= {role: f"{whole}{half}" for role, half in _HALVES.items()}
   rows = [
       [
           role,

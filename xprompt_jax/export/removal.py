@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Float, Int
 import numpy as np
 
+from xprompt_jax import masks as masks_lib
 from xprompt_jax import partitioning, progress
 from xprompt_jax.experiment import Experiment
 from xprompt_jax.model import PromptedT5
@@ -73,7 +74,7 @@ def _logits(
     model: PromptedT5,
 ) -> Float[Array, "B L V"]:
   masked = masked_prompts(prompt, masks, row_ids)
-  visible = model.prompt_visible(masks.token_mask[row_ids])
+  visible = model.prompt_visible(masks_lib.take_rows(masks, row_ids))
   return model.logits(frozen_params, masked, visible, batch)
 
 

@@ -12,11 +12,22 @@ from typing import Any
 
 import numpy as np
 
-from xprompt_jax import artifacts
+from xprompt_jax import artifacts, auto_ratio
 from xprompt_jax.experiment import Experiment, ExperimentConfig
 from xprompt_jax.types import UserError
 
-_RATIOS = ("token_ratio", "piece_ratio")
+# What tells tickets of a run apart: those of equal ratios may be of other
+# scores, or controls.
+_TICKET = (
+    "task",
+    "seed",
+    "token_ratio",
+    "piece_ratio",
+    "importance",
+    "control",
+)
+# Splits that nothing was chosen on.
+REPORTING = ("heldout", "test")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,14 +35,15 @@ class Record:
   """What stands in the result files around a prompt file.
 
   Attributes:
-    stage: the name of the folder that holds the file.
+    stage: the name of the folder that holds the file, `auto_ratio` for the
+      one in it.
     rows: a line for each of the R tickets of the file: `seed`, the ratios,
-      sizes, `validation`, and `test` where the run has it.
+      sizes, `validation`, and `heldout` and `test` where the run has them.
     config: every setting that decides the result, with fingerprints.
     search: how tickets were looked for; empty if the run has not ended.
     num_examples: examples of each split; empty likewise.
     members: the same by task, where rows read different tasks.
-    test_fingerprint: of the test split, or None.
+    reporting: fingerprints of the splits that only report, by role.
     tickets_tried: pruned tickets that were retrained; None likewise.
     versions: of the packages that computed.
   """
@@ -42,7 +54,7 @@ class Record:
   search: Mapping[str, Any]
   num_examples: Mapping[str, int]
   members: Mapping[str, Mapping[str, int]]
-  test_fingerprint: str | None
+  reporting: Mapping[str, str]
   tickets_tried: int | None
   versions: Mapping[str, str]
 
@@ -52,25 +64,55 @@ class Record:
 
 
 def _same_ticket(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-  names = ("task", "seed", *_RATIOS)
-  return all(a.get(name) == b.get(name) for name in names)
+  return all(a.get(name) == b.get(name) for name in _TICKET)
 
 
-def _with_test(
-    row: Mapping[str, Any], summary: Mapping[str, Any]
+def _reported(
+    row: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]
 ) -> dict[str, Any]:
-  """A row, with its results on test if the summary has them."""
-  for method in summary.get("methods", ()):
-    for other in method["rows"]:
-      if _same_ticket(row, other) and "test" in other:
-        return {**row, "test": other["test"]}
+  """A row, with what the first of others of its ticket reports beside it."""
+  for other in rows:
+    found = {role: other[role] for role in REPORTING if role in other}
+    if found and _same_ticket(row, other):
+      return {**row, **found}
   return dict(row)
+
+
+def _with_results(
+    rows: list[dict[str, Any]],
+    summary: Mapping[str, Any],
+    chosen: list[dict[str, Any]],
+) -> tuple[dict[str, Any], ...]:
+  """Rows with their results on splits that only report, where there are any.
+
+  Args:
+    rows: of the file.
+    summary: of the run.
+    chosen: the rows of `auto_ratio/result.json`, for the file in there; its
+      rules may choose one ticket twice.
+  """
+  if len(chosen) == len(rows):
+    pairs = zip(rows, chosen, strict=True)
+    return tuple(_reported(row, [own]) for row, own in pairs)
+  searched = [
+      row
+      for method in summary.get("methods", ())
+      if not method["method"].startswith("auto_")
+      for row in method["rows"]
+  ]
+  return tuple(_reported(row, searched) for row in rows)
 
 
 def _folder(prompt_path: str) -> pathlib.Path:
   """The stage's folder that a prompt file lies in, by its own name."""
   path = pathlib.Path(os.path.abspath(prompt_path))
   return path if path.is_dir() else path.parent
+
+
+def _root(folder: pathlib.Path) -> pathlib.Path:
+  """The run's folder that a stage's lies in."""
+  parent = folder.parent
+  return parent.parent if parent.name == auto_ratio.FOLDER else parent
 
 
 def _json(path: pathlib.Path) -> dict[str, Any]:
@@ -111,7 +153,8 @@ def read_record(prompt_path: str, prompt: np.ndarray) -> Record | None:
   named = path.is_dir() or path.name == artifacts.PROMPT
   if not named or not isinstance(rows, list) or len(rows) != len(prompt):
     return None
-  root = folder.parent
+  root = _root(folder)
+  deeper = folder.parent != root
   summary = _json(root / artifacts.RESULT)
   whole = summary.get("config", {})
   # Every prompt of a run began in its tuning; rewind/ keeps less of the config.
@@ -122,14 +165,15 @@ def read_record(prompt_path: str, prompt: np.ndarray) -> Record | None:
     return None
   note = folder / artifacts.RESULT
   _check_prompt(prompt_path, prompt, note, result.get("config"))
+  beside = _json(folder.parent / artifacts.RESULT) if deeper else {}
   return Record(
-      stage=folder.name,
-      rows=tuple(_with_test(row, summary) for row in rows),
+      stage=auto_ratio.FOLDER if deeper else folder.name,
+      rows=_with_results(rows, summary, beside.get("rows", [])),
       config=config,
       search=whole.get("search", {}),
       num_examples=summary.get("num_examples", {}),
       members=summary.get("members", {}),
-      test_fingerprint=whole.get("test", {}).get("test"),
+      reporting=whole.get("test", {}),
       tickets_tried=summary.get("tickets_tried"),
       versions=_json(root / artifacts.RUN).get("versions", {}),
   )
@@ -193,7 +237,11 @@ def _scored(folder: pathlib.Path) -> list[tuple[Mapping, Mapping]]:
 def _scores_of(
     scored: Iterable[tuple[Mapping, Mapping]], ticket: Mapping[str, Any]
 ) -> Mapping[str, np.ndarray]:
-  """The arrays of a ticket as it was before its pieces were pruned."""
+  """The arrays of a ticket as it was before its pieces were pruned.
+
+  Nothing for controls, which nobody scored, and for tickets ranked by something
+  else than gradients only what was taken at their own masks.
+  """
   wanted = {**ticket, "piece_ratio": None}
   return next((a for other, a in scored if _same_ticket(wanted, other)), {})
 
@@ -217,11 +265,10 @@ def read_scores(
   Raises:
     UserError: a file is damaged.
   """
-  root = _folder(prompt_path).parent
-  by_token, by_piece = (
-      _scored(root / artifacts.score_folder(name))
-      for name in ("token", "piece")
-  )
+  folder = _folder(prompt_path)
+  root = _root(folder)
+  by_token = _scored(root / artifacts.score_folder("token"))
+  by_piece = _scored(folder.parent / artifacts.score_folder("piece"))
   found = []
   for ticket in tickets:
     whole = _scores_of([*by_token, *by_piece], {**ticket, "token_ratio": None})

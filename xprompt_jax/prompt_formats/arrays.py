@@ -17,6 +17,7 @@ AXES = {
     "prompt": "PH",
     "token_mask": "P",
     "piece_mask": "PK",
+    "present": "P",
     "token_scores": "P",
     "piece_scores": "PK",
 }
@@ -100,12 +101,13 @@ def checked(
 
   Returns:
     `prompt` [R, P, H], and of `token_mask` [R, P], `piece_mask` [R, P, K],
-    `token_scores` and `piece_scores`, shaped like their masks, those that are
-    there. P and K are the file's own.
+    `present` [R, P], `token_scores` and `piece_scores`, shaped like their
+    masks, those that are there. P and K are the file's own.
 
   Raises:
     UserError: names file and array: another shape, no numbers, NaN or
-      infinity, a mask with other values than 0 and 1.
+      infinity, a mask with other values than 0 and 1, a prompt that is not
+      present up to its end.
   """
   path = os.fspath(path)
   where = f"{path}: prompt"
@@ -121,7 +123,16 @@ def checked(
     if axes == "PK":
       sizes["K"] = array.shape[-1]
     array = _numbers(where, array)
-    if name.endswith("_mask"):
+    if name == "present":
+      # A shorter prompt stands at the end: 0, ..., 0, 1, ..., 1.
+      at_the_end = np.isin(array, (0.0, 1.0)).all() and array[:, -1].all()
+      require(
+          bool(at_the_end and (np.diff(array, axis=1) >= 0).all()),
+          where,
+          "other values",
+          "0 (absent) in front and 1 behind, at least one 1 in each row",
+      )
+    elif name.endswith("_mask"):
       kept_or_pruned = bool(np.isin(array, (0.0, 1.0)).all())
       expected = "only 1 (keep) and 0 (pruned)"
       require(kept_or_pruned, where, "other values", expected)

@@ -114,9 +114,9 @@ def read_prompt(
 
   Returns:
     `prompt` [R, P, H] float32, R and P as the file has them, and of
-    `token_mask` [R, P], `piece_mask` [R, P, K] (both float32), `token_scores`
-    and `piece_scores` those that are stored; masks may stand in an export.json
-    beside the file.
+    `token_mask` [R, P], `piece_mask` [R, P, K], `present` [R, P] (all
+    float32), `token_scores` and `piece_scores` those that are stored; masks may
+    stand in an export.json beside the file.
 
   Raises:
     UserError: names the file, and the tensor where it is one's fault: missing,
@@ -153,7 +153,8 @@ def read_table(
 
   Returns:
     [R, P, H], and masks [R, P] and [R, P, K] in which a pruned token has no
-    pieces, whatever the file says.
+    pieces, whatever the file says. `present` is there where a prompt is
+    shorter than P; `masks.without_absent` makes one of that length of it.
 
   Raises:
     UserError: as `read_prompt`.
@@ -162,5 +163,11 @@ def read_table(
   prompt = arrays["prompt"]
   full = np.ones((*prompt.shape[:2], num_pieces), np.float32)
   token_mask = arrays.get("token_mask", full[..., 0])
+  present = arrays.get("present", full[..., 0])
+  token_mask = token_mask * present
   piece_mask = arrays.get("piece_mask", full) * token_mask[..., None]
-  return prompt, PromptMasks(token_mask=token_mask, piece_mask=piece_mask)
+  return prompt, PromptMasks(
+      token_mask=token_mask,
+      piece_mask=piece_mask,
+      present=None if present.all() else present,
+  )

@@ -148,6 +148,10 @@ class Attention(nn.Module):
   one token at a time, `cache` keeps the keys and values: those of earlier
   positions in self-attention, those of the encoder in cross-attention. Beams
   of an example read the same encoder's keys, which are there once.
+
+  A prefix of keys and values goes in front where the parameters hold one:
+  `prefix_key` and `prefix_value` [P, heads, head_dim], the same for every
+  example. `init` makes none and released models have none (`methods/`).
   """
 
   config: T5Config
@@ -197,6 +201,8 @@ class Attention(nn.Module):
       value = project(keys_from, "value")
     if cache_index is not None:
       key, value = self._update_cache(key, value, cache_index)
+    if self.has_variable("params", "prefix_key"):
+      key, value, bias = self._with_prefix(key, value, bias)
     if self.cross:
       # [E * k, Q, ...] -> [E, k * Q, ...]: beams are queries to the same keys.
       query = query.reshape(key.shape[0], -1, *query.shape[2:])
@@ -214,6 +220,28 @@ class Attention(nn.Module):
     x = x.reshape(*queries_from.shape[:2], -1)
     axes = ("joined_kv", "embed")
     return Dense(queries_from.shape[-1], axes, cfg.dtype, name="out")(x)
+
+  def _with_prefix(
+      self, key: Array, value: Array, bias: Array
+  ) -> tuple[Array, Array, Array]:
+    """Puts the prefix in front of keys, values [E, M, ...] and their bias.
+
+    Its position bias is 0, the cache does not hold it, and every query sees
+    it. T5 knows positions as distances alone, and a prefix is at none: with
+    one, the bias of its keys would move as decoding goes on and would differ
+    between stacks whose bias the frozen model learned for words. What a bias
+    could do, the trained keys can.
+    """
+    cfg = self.config
+    joined = []
+    for name, own in (("prefix_key", key), ("prefix_value", value)):
+      prefix = self.get_variable("params", name).astype(cfg.dtype)
+      # [P, heads, head_dim] -> [E, P, heads, head_dim]
+      prefix = jnp.broadcast_to(prefix[None], (key.shape[0], *prefix.shape))
+      joined.append(jnp.concatenate([prefix, own], axis=1))
+    length = joined[0].shape[1] - key.shape[1]
+    bias = jnp.pad(bias, [(0, 0)] * (bias.ndim - 1) + [(length, 0)])
+    return joined[0], joined[1], bias
 
   def _update_cache(
       self, key: Array, value: Array, index: Array

@@ -5,14 +5,17 @@ close to is the hint that people look for (Lester et al. 2021, section 7).
 """
 
 from collections.abc import Sequence
+import pathlib
 
 import jax.numpy as jnp
 from jaxtyping import Float
 import numpy as np
 
+from xprompt_jax import artifacts
 from xprompt_jax.types import AnyArray
 from xprompt_jax.vocabularies import Vocabulary
 
+FILE = "nearest_words.json"
 # pad, EOS and unknown are no words.
 _NUM_SPECIALS = 3
 # Rows of the embedding compared at once: it may be gigabytes, and bfloat16.
@@ -68,3 +71,49 @@ def nearest_words(
         [(vocabulary.piece(i + _NUM_SPECIALS), float(values[i])) for i in order]
     )
   return found
+
+
+def write(
+    workdir: pathlib.Path,
+    embedding: Float[AnyArray, "V H"],
+    vocabulary: Vocabulary,
+) -> None:
+  """Writes the words of each final ticket's kept tokens, once.
+
+  `WORKDIR/nearest_words.json` is for `t5x report`, which has no model. Runs
+  without final tickets get none.
+
+  Args:
+    workdir: of a finished run.
+    embedding: [V, H], the model's table.
+    vocabulary: the model's.
+  """
+  folder = workdir / artifacts.REWIND
+  if (workdir / FILE).exists() or not (folder / artifacts.RESULT).exists():
+    return
+  arrays = artifacts.load_arrays(folder / artifacts.PROMPT)
+  pieces = arrays["piece_mask"]
+  _, length, width = arrays["prompt"].shape
+  # [R, P, K] -> [R, P, H]
+  masked = arrays["prompt"] * np.repeat(
+      pieces, width // pieces.shape[2], axis=2
+  )
+  words = nearest_words(masked.reshape(-1, width), embedding, vocabulary)
+  rows = []
+  for row, line in enumerate(
+      artifacts.read_json(folder / artifacts.RESULT)["rows"]
+  ):
+    tokens = [
+        {
+            "position": position,
+            "kept": bool(pieces[row, position].any()),
+            "words": [
+                [piece, round(cosine, 4)]
+                for piece, cosine in words[row * length + position]
+            ],
+        }
+        for position in range(length)
+    ]
+    named = {name: line[name] for name in ("task", "seed") if name in line}
+    rows.append({**named, "tokens": tokens})
+  artifacts.write_json(workdir / FILE, {"rows": rows})

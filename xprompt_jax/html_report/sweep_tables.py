@@ -1,0 +1,136 @@
+"""One row for each setting of runs that differ in some (Tables 4 to 7)."""
+
+from collections.abc import Sequence
+
+from xprompt_jax import cells
+from xprompt_jax.html_report import differences, score_tables
+from xprompt_jax.html_report.content import Table
+from xprompt_jax.html_report.reading import Part
+from xprompt_jax.html_report.settings import Sweep
+
+# What the paper calls the table of each field.
+_PAPER = {
+    "search.granularities": "Granularity (Table 4)",
+    "prompt.length": "Prompt length (Table 5)",
+    "prompt.init": "Initialisation (Table 6)",
+    "prompt.num_pieces": "Number of pieces",
+    "model": "Model size (Figure 1)",
+    "task.few_shot": "Few-shot: number of training examples (Table 2)",
+    "search.token_ratios": "Ratios",
+}
+_TRANSFER = "Transfer (Table 7)"
+
+
+def title(sweep: Sweep) -> str:
+  """The section's heading."""
+  if "prompt.init" in sweep.fields:
+    values = sweep.values("prompt.init")
+    if "from_file" in values:
+      return _TRANSFER
+  for field, text in _PAPER.items():
+    if field in sweep.fields:
+      return text
+  return f"Runs that differ in {', '.join(sweep.titles)}"
+
+
+def shown_methods(sweep: Sweep) -> list[str]:
+  """The methods of a sweep, without the one that has no setting."""
+  return [m for m in score_tables.methods_of(sweep.parts) if m != "no_prompt"]
+
+
+def _columns(sweep: Sweep) -> tuple[list[str], list[int]]:
+  """Titles in front of the scores, and which of task and protocol are among them."""
+  tasks = len({part.task for part in sweep.parts}) > 1
+  protocols = len({part.run.protocol for part in sweep.parts}) > 1
+  titles = [*sweep.titles]
+  if tasks:
+    titles.append("task")
+  if protocols:
+    titles.append("protocol")
+  return titles, [tasks, protocols]
+
+
+def table(sweep: Sweep, name: str, caption: str) -> Table:
+  """Scores of each method for each setting, and what XPrompt gains."""
+  methods = shown_methods(sweep)
+  titles, (tasks, protocols) = _columns(sweep)
+  rows, records = [], []
+  for number, part in enumerate(sweep.parts):
+    row = [*sweep.labels[number]]
+    if tasks:
+      row.append(part.task)
+    if protocols:
+      row.append(part.run.protocol)
+    ends = score_tables.difference_cells(part, "xprompt", score_tables.TUNING)
+    scores = [score_tables.score_cell(part, method) for method in methods]
+    rows.append([*row, str(len(part.seeds)), *scores, *ends])
+    for method in methods:
+      values = [v for v in part.values(method, "score") if v is not None]
+      if values:
+        mean, spread = cells.mean_and_spread(values)
+        records.append(
+            [
+                *sweep.labels[number],
+                part.run.name,
+                part.task,
+                part.run.protocol,
+                part.split,
+                method,
+                len(values),
+                round(mean, 6),
+                round(spread, 6),
+                score_tables.shares(part, method, "score") or "",
+                *_gain(part, method),
+            ]
+        )
+  ends = ["XPrompt minus prompt tuning", "95 % interval", "verdict"]
+  shown = [score_tables.method_title(sweep.parts, m) for m in methods]
+  columns = [*titles, "seeds", *shown, *ends]
+  if all(row[-3] == "-" for row in rows):
+    columns, rows = columns[:-3], [row[:-3] for row in rows]
+  keys = ["run_name", "task", "protocol", "split", "method", "seeds"]
+  keys += ["mean", "standard_deviation", "right"]
+  keys += list(score_tables.RECORD_TITLES[-5:])
+  return Table(
+      name=name,
+      caption=caption,
+      columns=columns,
+      rows=rows,
+      records=[[*sweep.titles, *keys], *records],
+  )
+
+
+def _gain(part: Part, method: str) -> list[object]:
+  """What a method gains on prompt tuning, as the CSV files have it."""
+  base = score_tables.base_of(part, method)
+  return score_tables.gain_record(differences.between(part, method, base))
+
+
+def numbers(sweep: Sweep) -> list[float] | None:
+  """Each part's setting where it is one number; None where it is not."""
+  # A larger model brings settings of its own with it.
+  if len(sweep.fields) != 1 and "model" not in sweep.fields:
+    return None
+  field = "model" if "model" in sweep.fields else sweep.fields[0]
+  found = sweep.values(field)
+  if any(isinstance(v, bool) or not isinstance(v, (int, float)) for v in found):
+    return None
+  return found
+
+
+def positions(
+    sweep: Sweep, task: str, protocol: str
+) -> tuple[list[int], Sequence[str]]:
+  """Which parts of a sweep are one task's, and their labels in one text each.
+
+  Where models differ, their size is the label.
+  """
+  own = [
+      i
+      for i, part in enumerate(sweep.parts)
+      if (part.task, part.run.protocol) == (task, protocol)
+  ]
+  if "model" in sweep.fields:
+    place = sweep.fields.index("model")
+    return own, [sweep.labels[i][place] for i in own]
+  return own, [", ".join(sweep.labels[i]) for i in own]
