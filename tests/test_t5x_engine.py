@@ -325,7 +325,9 @@ def test_ten_steps_of_both_engines(optimizer):
   )
   after = traverse_util.flatten_dict(core.unfreeze(state.params), sep="/")
   found = np.asarray(after.pop(names.PROMPT))
-  np.testing.assert_allclose(found, own.trained["prompt"][0], rtol=1e-3, atol=1e-3)
+  np.testing.assert_allclose(
+      found, own.trained["prompt"][0], rtol=1e-3, atol=1e-3
+  )
   assert np.abs(found - started).max() > 0.5
   factor = np.repeat(masks.piece_mask[0], 3, axis=-1)
   assert (found[factor == 0] == 0).all() and (factor == 0).any()
@@ -340,7 +342,9 @@ def test_ten_steps_of_both_engines(optimizer):
       )
       if hasattr(s, "v_row")
   )
-  np.testing.assert_allclose(moments.v, factored.v["prompt"][0], rtol=1e-3, atol=1e-12)
+  np.testing.assert_allclose(
+      moments.v, factored.v["prompt"][0], rtol=1e-3, atol=1e-12
+  )
   assert int(state.step) == int(factored.count[0]) == 10
   assert jax.tree.leaves(states) == []
 
