@@ -12,6 +12,7 @@ import pytest
 from tests import examples, t5x_required
 from xprompt_jax import optimizer as optimizer_lib
 from xprompt_jax import train_step as train_step_lib
+from xprompt_jax.methods.prompt_tuning import PromptTuning
 from xprompt_jax.model import PromptedT5, target_losses
 from xprompt_jax.optimizer import OptimizerConfig
 from xprompt_jax.prompts import PromptConfig, masked_prompts
@@ -176,7 +177,7 @@ def own_view(prompt, masks, pruned_tokens, config):
   """The model here, with one masked prompt for each example."""
   model = PromptedT5(t5_config=config, pruned_tokens=pruned_tokens)
   rows = jnp.zeros(3, jnp.int32)
-  visible = model.prompt_visible(jnp.asarray(masks.token_mask))[rows]
+  visible = model.prompt_visible(jax.tree.map(jnp.asarray, masks))[rows]
   return model, masked_prompts(prompt, masks, rows), visible
 
 

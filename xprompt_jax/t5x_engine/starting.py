@@ -240,6 +240,12 @@ def _masks(start: StartingPrompt) -> PromptMasks:
       f"[P, K] = {(config.length, config.num_pieces)}, PROMPT_LENGTH and"
       " NUM_PIECES",
   )
+  require(
+      masks.present is None or bool(np.asarray(masks.present)[row].all()),
+      f"{path}: row {row}",
+      "a prompt shorter than its table's",
+      "an export of it, which has its own length",
+  )
   return PromptMasks(
       token_mask=np.asarray(masks.token_mask[row]),
       piece_mask=np.asarray(masks.piece_mask[row]),
