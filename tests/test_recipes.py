@@ -149,4 +149,4 @@ def test_transfer_starts_where_the_source_ended(
     assert (began["prompt"][factor == 0] != 0).any()
     assert (began["token_mask"] == 1).all()
   result = json.loads((tmp_path / "run" / artifacts.RESULT).read_text())
-  assert result["config"]["prompt"]["init_file"] == str(source)
+  assert result["init_file"] == str(source)

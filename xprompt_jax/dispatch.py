@@ -179,6 +179,7 @@ def run_suite(
         },
         workdir,
         is_sweep=is_sweep,
+        is_partial=bool(arguments.run),
     )
   elif arguments.command in _OF_EACH_TASK:
     _check_submission(arguments)

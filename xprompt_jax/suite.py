@@ -36,6 +36,7 @@ def train(
     workdir: pathlib.Path,
     *,
     is_sweep: bool = False,
+    is_partial: bool = False,
 ) -> None:
   """Runs all stages of all tasks and prints one table at the end.
 
@@ -45,6 +46,8 @@ def train(
     tasks: by name.
     workdir: where the suite's result goes.
     is_sweep: whether they are settings, of one task or of several.
+    is_partial: whether only some of a recipe's runs were asked for, which says
+      nothing of the others.
 
   Raises:
     UserError: WORKDIR is that of a single task; or tasks that failed, after
@@ -70,11 +73,12 @@ def train(
       print(f"{name}: failed: {reason}")
     print(flush=True)
   kept = {k: v for k, v in earlier.items() if k not in tasks}
+  stale = [name for name in kept if not is_partial or name in _stale(workdir)]
   summaries = {**kept, **summaries}
   result = scoreboard.suite_result(summaries, failed, is_sweep=is_sweep)
   result["runs"] = list(summaries)
-  if kept:
-    result["earlier"] = list(kept)
+  if stale:
+    result["earlier"] = stale
   _write(workdir / artifacts.RESULT, result)
   if summaries:
     scoreboard.print_suite(result)
@@ -84,6 +88,12 @@ def train(
   if failed:
     reasons = "; ".join(f"{name}: {why}" for name, why in failed.items())
     raise UserError(f"{len(failed)} of {len(tasks)} {what}s failed: {reasons}")
+
+
+def _stale(workdir: pathlib.Path) -> list[str]:
+  """The names that the result in WORKDIR marks as another recipe's."""
+  path = workdir / artifacts.RESULT
+  return artifacts.read_json(path).get("earlier", []) if path.exists() else []
 
 
 def _earlier(
