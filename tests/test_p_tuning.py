@@ -11,9 +11,12 @@ from xprompt_jax.methods.p_tuning import PTuning, lstm
 from xprompt_jax.types import UserError
 
 
+def sigmoid(x):
+  return 1 / (1 + np.exp(-x))
+
+
 def lstm_by_hand(leaves, inputs):
   """Hochreiter and Schmidhuber 1997 with torch's gates, a loop in NumPy."""
-  sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
   hidden = cell = np.zeros(leaves["hidden"].shape[0])
   found = []
   for x in inputs:

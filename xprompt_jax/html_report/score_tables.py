@@ -99,9 +99,10 @@ def _means(parts: Sequence[Part], method: str, split: str | None) -> str:
   found = []
   for part in parts:
     values = part.values(method, "score", split or primary(part))
-    if not values or None in values:
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values):
       return _DASH
-    found.append(cells.mean_and_spread(values)[0])  # type: ignore[arg-type]
+    found.append(cells.mean_and_spread(known)[0])
   return f"{sum(found) / len(found):.2f}"
 
 
