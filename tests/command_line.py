@@ -1,6 +1,10 @@
 """A run so small that tests of the command line can afford it."""
 
-from xprompt_jax import main
+import functools
+
+import pytest
+
+from xprompt_jax import main, tokenization
 
 # R 2, P 4, K 8, H 32, 12 examples a split.
 TINY = (
@@ -31,12 +35,45 @@ RECIPES = (
 )
 
 
+# What registers the bundled tasks, and mixtures of them.
+_BUNDLED = ("xprompt_jax.tasks.mini", "tests.mixed_tasks")
+
+
+def _once(tokenize_task):
+  """Tokenises each split of the bundled tasks once a process.
+
+  A run of twelve examples takes less time than reading all rows of the splits
+  that they are the first of.
+  """
+  found = {}
+
+  @functools.wraps(tokenize_task)
+  def remembering(*, module, vocabulary, **settings):
+    def tokenize():
+      return tokenize_task(module=module, vocabulary=vocabulary, **settings)
+
+    if module not in _BUNDLED:
+      return tokenize()
+    ids = vocabulary and (vocabulary.fingerprint, vocabulary.extra_ids)
+    key = (module, ids, *sorted(settings.items()))
+    if key not in found:
+      found[key] = tokenize()
+    return found[key]
+
+  return remembering
+
+
+_tokenize_task = _once(tokenization.tokenize_task)
+
+
 def run(*arguments) -> int:
   """`t5x` in this process: its exit status."""
-  try:
-    return main.main([str(argument) for argument in arguments])
-  except SystemExit as e:  # argparse ends this way.
-    return e.code
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(tokenization, "tokenize_task", _tokenize_task)
+    try:
+      return main.main([str(argument) for argument in arguments])
+    except SystemExit as e:  # argparse ends this way.
+      return e.code
 
 
 def refused(capsys, *arguments) -> str:

@@ -37,10 +37,14 @@ def encoded():
   """A model whose answers have all lengths."""
   params = loading.load_frozen("random:3", SMALL).params
   params["decoder"]["logits_dense"]["kernel"] *= 4.0
-  variables = {"params": params}
   visible = jnp.array(INPUTS > 0)
-  embedded = T.apply(variables, jnp.array(INPUTS), method="embed")
-  return params, T.apply(variables, embedded, visible, method="encode"), visible
+
+  @jax.jit
+  def encode(variables):
+    embedded = T.apply(variables, jnp.array(INPUTS), method="embed")
+    return T.apply(variables, embedded, visible, method="encode")
+
+  return params, encode({"params": params}), visible
 
 
 @jax.jit
@@ -58,11 +62,12 @@ def log_probabilities(prefix):
   return np.asarray(found[:, len(prefix)], np.float64)
 
 
+beam_decode = jax.jit(beam_search.beam_decode, static_argnums=(0, 4, 5, 6))
+
+
+@functools.cache
 def search(num_beams, alpha=0.6, length=L):
-  params, states, visible = encoded()
-  found = beam_search.beam_decode(
-      T, params, states, visible, length, num_beams, alpha
-  )
+  found = beam_decode(T, *encoded(), length, num_beams, alpha)
   return np.asarray(found).tolist()
 
 
@@ -137,12 +142,10 @@ def test_the_encoders_keys_are_held_once_for_all_beams():
 
 def test_a_batch_changes_no_answer():
   params, states, visible = encoded()
-  alone = [
-      beam_search.beam_decode(
-          T, params, states[i : i + 1], visible[i : i + 1], L, 2
-      )[0].tolist()
-      for i in range(len(INPUTS))
-  ]
+  alone = []
+  for i in range(len(INPUTS)):
+    one = states[i : i + 1], visible[i : i + 1]
+    alone += beam_decode(T, params, *one, L, 2, 0.6).tolist()
   assert alone == search(2)
 
 

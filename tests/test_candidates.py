@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -44,21 +45,36 @@ def table():
   return split, prompt, masks
 
 
-def loss(prompt, masks, row, inputs, target):
-  """The existing loss of one candidate as the target of one example."""
+@jax.jit
+def losses(params, prompt, masks, rows, inputs, targets):
+  """The existing loss of targets [C, L], each of its own row and input."""
   batch = {
-      "encoder_input_tokens": jnp.array([inputs]),
-      "decoder_input_tokens": jnp.array([[0, *target[:-1]]]),
-      "decoder_target_tokens": jnp.array([target]),
-      "decoder_loss_weights": jnp.ones((1, len(target))),
+      "encoder_input_tokens": inputs,
+      "decoder_input_tokens": jnp.pad(targets[:, :-1], ((0, 0), (1, 0))),
+      "decoder_target_tokens": targets,
+      "decoder_loss_weights": (targets > 0).astype(jnp.float32),
   }
   logits = examples.TINY_MODEL.logits(
-      examples.tiny_params(),
-      masked_prompts(prompt, masks, jnp.array([row])),
-      jnp.ones((1, examples.TINY_P), bool),
+      params,
+      masked_prompts(prompt, masks, rows),
+      jnp.ones((len(rows), examples.TINY_P), bool),
       batch,
   )
-  return -float(model.target_losses(logits, batch)[0])
+  return model.target_losses(logits, batch)
+
+
+def loss(prompt, masks, row, inputs, target):
+  """That of one candidate of one example, alone in its batch."""
+  padded = np.pad(np.array([target], np.int32), ((0, 0), (0, 5 - len(target))))
+  found = losses(
+      examples.tiny_params(),
+      prompt,
+      masks,
+      np.array([row]),
+      np.array([inputs]),
+      padded,
+  )
+  return -float(found[0])
 
 
 @pytest.mark.parametrize("way", ["rank", "first_token"])

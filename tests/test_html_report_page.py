@@ -52,20 +52,7 @@ class _Page(html.parser.HTMLParser):
     return [attributes for tag, attributes in self.found if tag == name]
 
 
-@pytest.fixture(scope="module")
-def rich_run(tmp_path_factory):
-  """A run that has every file a report reads."""
-  run = tmp_path_factory.mktemp("runs") / "<rte> & more"
-  row = report_files.row
-  report_files.write_run(
-      run,
-      methods={
-          "no_prompt": (row(None, 1),),
-          "prompt_tuning": (2, 2),
-          "xprompt": (3, 3),
-          "reversed": (1, 0),
-      },
-  )
+def _write_tickets(run):
   ticket = {"kept_pieces": 4, "validation": {"score": 50.0}}
   lines = [
       {"seed": 0, "token_ratio": None, "piece_ratio": None, **ticket},
@@ -76,9 +63,11 @@ def rich_run(tmp_path_factory):
   (run / "tickets.jsonl").write_text(
       "".join(json.dumps(line) + "\n" for line in lines)
   )
+
+
+def _write_stages(run):
+  """Scores of tokens and pieces, and the masks of the final prompts."""
   stage = {"rows": [{"seed": 0}, {"seed": 1}]}
-  token_mask = np.array([[1, 0], [1, 1]], np.float32)
-  piece_mask = np.array([[[1, 0], [0, 0]], [[1, 1], [1, 0]]], np.float32)
   for granularity in ("token", "piece"):
     folder = run / f"score_{granularity}"
     report_files.write_json(folder / "result.json", stage)
@@ -90,9 +79,13 @@ def rich_run(tmp_path_factory):
   report_files.write_json(run / "rewind/result.json", stage)
   report_files.write_arrays(
       run / "rewind/prompt.safetensors",
-      token_mask=token_mask,
-      piece_mask=piece_mask,
+      token_mask=np.array([[1, 0], [1, 1]], np.float32),
+      piece_mask=np.array([[[1, 0], [0, 0]], [[1, 1], [1, 0]]], np.float32),
   )
+
+
+def _write_analyses(run):
+  """Masked tokens, nearest words, and ratios that no training chose."""
   report_files.write_json(
       run / "masking/result.json",
       {
@@ -136,6 +129,24 @@ def rich_run(tmp_path_factory):
           ]
       },
   )
+
+
+@pytest.fixture(scope="module")
+def rich_run(tmp_path_factory):
+  """A run that has every file a report reads."""
+  run = tmp_path_factory.mktemp("runs") / "<rte> & more"
+  report_files.write_run(
+      run,
+      methods={
+          "no_prompt": (report_files.row(None, 1),),
+          "prompt_tuning": (2, 2),
+          "xprompt": (3, 3),
+          "reversed": (1, 0),
+      },
+  )
+  _write_tickets(run)
+  _write_stages(run)
+  _write_analyses(run)
   return run
 
 

@@ -282,9 +282,8 @@ def test_refused_configs(unchecked, change, line):
 
 MIXED = (
     *command_line.TINY,
-    "--gin.MIXTURE_OR_TASK_NAME='four_equal'",
+    "--gin.MIXTURE_OR_TASK_NAME='two_weighted'",
     f"--gin.MIXTURE_OR_TASK_MODULE={MODULE!r}",
-    "--gin.TaskConfig.max_examples=4",
 )
 
 

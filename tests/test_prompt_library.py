@@ -90,9 +90,14 @@ def test_prompts_are_padded_at_the_left_and_masked():
     assert joined.t5_config == model.t5_config
 
 
-@functools.partial(jax.jit, static_argnames="model")
 def logits(prompt, masks, row_ids, indices, model):
   """Logits [B, 4, V] of some of the texts, each behind the row it names."""
+  _, params = examples.bundled_model()
+  return _logits(params, prompt, masks, row_ids, indices, model)
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def _logits(params, prompt, masks, row_ids, indices, model):
   every = np.arange(len(TEXTS))
   targets = split().pad_targets(every, 4)
   batch = {
@@ -100,7 +105,7 @@ def logits(prompt, masks, row_ids, indices, model):
       "decoder_input_tokens": jnp.pad(targets[:, :-1], ((0, 0), (1, 0))),
   }
   return model.logits(
-      examples.bundled_model()[1],
+      params,
       masked_prompts(prompt, masks, row_ids),
       model.prompt_visible(masks_lib.take_rows(masks, row_ids)),
       {name: array[indices] for name, array in batch.items()},

@@ -1,5 +1,6 @@
 """Specifies how T5X's checkpoints are read from a Google bucket."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,30 +11,35 @@ from tests import fake_gcs, t5x_files
 from tests.t5x_files import CONFIG, opening
 from xprompt_jax.weights import loading, t5x_storage
 
-# Prints the fingerprint of a checkpoint, or why it cannot be read.
+# Prints the fingerprint of each checkpoint, or why it cannot be read.
 READ = """
+import json
 import sys
 from tests.t5x_files import CONFIG
 from xprompt_jax.types import UserError
 from xprompt_jax.weights import loading
-try:
-  print(loading.load_frozen(sys.argv[1], CONFIG).fingerprint)
-except UserError as error:
-  print(error)
+
+def read(path):
+  try:
+    return loading.load_frozen(path, CONFIG).fingerprint
+  except UserError as error:
+    return str(error)
+
+print(json.dumps([read(path) for path in sys.argv[1:]]))
 """
 
 
-def read(environment, path):
-  """What is printed for a path in the fake bucket."""
+def read(environment, *paths):
+  """What is found for each path in the fake bucket."""
   done = subprocess.run(
-      [sys.executable, "-c", READ, path],
+      [sys.executable, "-c", READ, *paths],
       env={**os.environ, "JAX_PLATFORMS": "cpu", **environment},
       capture_output=True,
       text=True,
       check=True,
       timeout=300,
   )
-  return done.stdout.removesuffix("\n")
+  return json.loads(done.stdout)
 
 
 def test_a_checkpoint_in_a_bucket(tmp_path):
@@ -44,13 +50,14 @@ def test_a_checkpoint_in_a_bucket(tmp_path):
   expected = loading.load_frozen(local, CONFIG).fingerprint
   with fake_gcs.serving(tmp_path, "models") as (environment, requests):
     # The folder, its only file in sight, the one that holds it, the older form.
-    for path in (
-        "t5/run/checkpoint_3",
-        "t5/run/checkpoint_3/checkpoint",
-        "t5/run/",
-        "t5/old",
-    ):
-      assert read(environment, f"gs://models/{path}") == expected, path
+    found = read(
+        environment,
+        "gs://models/t5/run/checkpoint_3",
+        "gs://models/t5/run/checkpoint_3/checkpoint",
+        "gs://models/t5/run/",
+        "gs://models/t5/old",
+    )
+  assert found == [expected] * 4
   asked = {path.removeprefix("/storage/v1/b/models/o/") for path in requests}
   folder = "t5/run/checkpoint_3/target.decoder.layers_0.mlp.wo.kernel"
   assert {f"{folder}/.zarray", f"{folder}/0.0", f"{folder}/2.0"} <= asked
@@ -64,28 +71,35 @@ def test_what_a_bucket_does_not_have(tmp_path):
   (tmp_path / "tf/model.ckpt-5.index").touch()
   (folder / "target.encoder.layers_0.mlp.wo.kernel" / "0.0").unlink()
   with fake_gcs.serving(tmp_path, "models") as (environment, _):
-    assert read(environment, "gs://models/t5") == (
-        "gs://models/t5: found checkpoint_3, checkpoint_20, expected the folder"
-        " of one checkpoint"
+    several, none, tensorflow, damaged = read(
+        environment,
+        "gs://models/t5",
+        "gs://models/none",
+        "gs://models/tf",
+        "gs://models/t5/checkpoint_3",
     )
-    assert read(environment, "gs://models/none") == (
-        "gs://models/none: found no file 'checkpoint', expected T5X's native"
-        " format"
-    )
-    assert read(environment, "gs://models/tf").startswith(
-        "gs://models/tf: found a TensorFlow checkpoint, expected"
-    )
-    name = "target.encoder.layers_0.mlp.wo.kernel"
-    assert read(environment, "gs://models/t5/checkpoint_3").startswith(
-        f"gs://models/t5/checkpoint_3/{name}:"
-        " encoder/layers_0/mlp/wo/kernel: found a damaged chunk: chunk {0, 0}"
-    )
+  assert several == (
+      "gs://models/t5: found checkpoint_3, checkpoint_20, expected the folder"
+      " of one checkpoint"
+  )
+  assert none == (
+      "gs://models/none: found no file 'checkpoint', expected T5X's native"
+      " format"
+  )
+  assert tensorflow.startswith(
+      "gs://models/tf: found a TensorFlow checkpoint, expected"
+  )
+  name = "target.encoder.layers_0.mlp.wo.kernel"
+  assert damaged.startswith(
+      f"gs://models/t5/checkpoint_3/{name}:"
+      " encoder/layers_0/mlp/wo/kernel: found a damaged chunk: chunk {0, 0}"
+  )
 
 
 def test_a_bucket_that_may_not_be_read(tmp_path):
   t5x_files.write(tmp_path / "t5", t5x_files.random_arrays())
   with fake_gcs.serving(tmp_path, "models", status=403) as (environment, _):
-    found = read(environment, "gs://models/t5")
+    (found,) = read(environment, "gs://models/t5")
   assert found == (
       "gs://models/t5/checkpoint: cannot be read: Forbidden; expected a bucket"
       " that all may read, or the credentials of 'gcloud auth"
