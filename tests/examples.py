@@ -2,7 +2,9 @@
 
 import functools
 
+from flax import traverse_util
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from xprompt_jax import vocabularies
@@ -96,8 +98,26 @@ def rows_of(split: CachedSplit, seeds=(0,)) -> TableRows:
 
 
 def random_prompt(rows: int, length: int, embed_dim: int, seed: int = 0):
-  key = jax.random.key(seed)
-  return jax.random.normal(key, (rows, length, embed_dim))
+  # Not of JAX, which compiles a program for each shape.
+  rng = np.random.default_rng(seed)
+  drawn = rng.standard_normal((rows, length, embed_dim), np.float32)
+  return jnp.asarray(drawn)
+
+
+def random_params(config: T5Config, seed: int = 0):
+  """A T5's parameters, none at a special value such as 1, as NumPy draws them."""
+  rng = np.random.default_rng(seed)
+
+  def leaf(name, shape):
+    noise = rng.standard_normal(shape, np.float32)
+    if name.endswith("scale"):
+      return jnp.asarray(1.5 + 0.3 * noise)
+    fan_in = shape[0] if name.endswith("kernel") else 1
+    return jnp.asarray(1.5 * noise * fan_in**-0.5)
+
+  shapes = loading.parameter_shapes(config)
+  flat = {name: leaf(name, shapes[name]) for name in sorted(shapes)}
+  return traverse_util.unflatten_dict(flat, sep="/")
 
 
 def random_masks(rows: int, length: int, pieces: int, seed: int = 0):
@@ -122,6 +142,16 @@ def leaf_of(array, file="memory", tensor="a") -> Leaf:
 
 
 TINY_MODEL = PromptedT5(t5_config=TINY)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _logits(model, *args):
+  return model.logits(*args)
+
+
+def tiny_logits(prompts, visible, batch, model=TINY_MODEL):
+  """Logits [B, L, V] behind prompts [B, P, H], compiled as a whole."""
+  return _logits(model, tiny_params(), prompts, visible, batch)
 
 
 @functools.cache

@@ -56,8 +56,7 @@ def test_cached_decoding_equals_teacher_forced_argmax_with_a_prompt():
       "encoder_input_tokens": jnp.array(tokens),
       "decoder_input_tokens": jnp.pad(found[:, :-1], ((0, 0), (1, 0))),
   }
-  logits = examples.TINY_MODEL.logits(
-      examples.tiny_params(),
+  logits = examples.tiny_logits(
       masked_prompts(prompt, masks, row_ids),
       jnp.ones((3, examples.TINY_P), bool),
       batch,
@@ -71,8 +70,7 @@ def test_cached_decoding_equals_teacher_forced_argmax_with_a_prompt():
 def test_no_prompt_is_a_table_of_length_zero():
   prompt, masks = prompts.zero_length_table(examples.TINY_K, 12)
   found = generate(prompt, masks, [0], [[5, 6, 7, 1]])
-  logits = examples.TINY_MODEL.logits(
-      examples.tiny_params(),
+  logits = examples.tiny_logits(
       jnp.zeros((1, 0, 12)),
       jnp.ones((1, 0), bool),
       {
@@ -106,7 +104,7 @@ def test_an_ignored_token_is_not_seen():
 
   def logits(model, masked, mask):
     visible = model.prompt_visible(token_masks(mask))
-    return model.logits(examples.tiny_params(), masked, visible, batch)
+    return examples.tiny_logits(masked, visible, batch, model)
 
   ignored = logits(model, zero, [1.0, 0.0, 1.0])
   # What an ignored position holds changes nothing ...
@@ -197,9 +195,7 @@ def test_a_shorter_prompt_of_a_table_is_a_table_of_that_length():
     visible = examples.TINY_MODEL.prompt_visible(
         masks_lib.take_rows(masks, rows)
     )
-    return examples.TINY_MODEL.logits(
-        examples.tiny_params(), masked, visible, batch
-    )
+    return examples.tiny_logits(masked, visible, batch)
 
   found = logits(jnp.tile(prompt, (2, 1, 1)), both, batch, rows)
   one = {name: tokens[:1] for name, tokens in batch.items()}

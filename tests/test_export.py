@@ -270,75 +270,79 @@ def command(workdir, output, name="npy", *more):
   )
 
 
-def test_requests_that_are_refused(tiny_run, tmp_path, capsys):
+def test_outputs_that_are_taken_are_refused(tiny_run, tmp_path, capsys):
   full, file = tmp_path / "full", tmp_path / "file"
   full.mkdir()
   (full / "a").touch()
   file.touch()
-  out = tmp_path / "out"
+  for output in (full, file):
+    assert refused(capsys, *command(tiny_run, output)) == (
+        f"{output}: exists, expected a new or an empty folder"
+    )
+
+
+def test_a_run_without_a_prompt_is_refused(tmp_path, capsys):
+  assert refused(capsys, *command(tmp_path, tmp_path / "out")) == (
+      f"{tmp_path}: holds no trained prompt, expected"
+      f" {tmp_path}/rewind/prompt.safetensors, or a prompt given by"
+      " --gin.PROMPT_FILE"
+  )
+  assert not (tmp_path / "out").exists()
+
+
+IGNORE = "--gin.PromptConfig.pruned_tokens='ignore'"
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "line"),
+    [
+        (
+            "compact",
+            ("--remove_pruned_tokens",),
+            "--remove_pruned_tokens: found --format=compact, which holds kept"
+            " pieces alone and the places they had, expected one of peft, npy,"
+            " safetensors, openprompt",
+        ),
+        (
+            "npy",
+            ("--row=2",),
+            "--row=2: {run}/rewind/prompt.safetensors holds 2 prompts, expected"
+            " a row in [0, 2)",
+        ),
+        (
+            "peft",
+            (IGNORE,),
+            "{run}/rewind/prompt.safetensors: found PromptConfig.pruned_tokens"
+            " = 'ignore' and 4 pruned tokens, expected"
+            " --gin.PromptConfig.pruned_tokens=\"'zero'\", as"
+            " {run}/tune/result.json says",
+        ),
+        (
+            "peft",
+            (IGNORE, "--gin.PROMPT_FILE='{none}'"),
+            "--format=peft: found PromptConfig.pruned_tokens = 'ignore' and 4"
+            " pruned tokens, which peft cannot hide from attention; expected"
+            " safetensors or compact, which keep masks, or"
+            " --remove_pruned_tokens",
+        ),
+        (
+            "npy",
+            ("--remove_pruned_tokens", "--gin.PROMPT_FILE='{none}'"),
+            "{none}: token_mask: found every token pruned, expected one that is"
+            " kept",
+        ),
+    ],
+)
+def test_requests_that_are_refused(
+    tiny_run, tmp_path, capsys, name, arguments, line
+):
+  paths = {"run": tiny_run, "none": tmp_path / "none.safetensors"}
   none = {"token_mask": np.zeros(4, np.float32), "prompt": np.ones((4, 32))}
-  safetensors_numpy.save_file(none, tmp_path / "none.safetensors")
-  for arguments, line in (
-      (
-          command(tiny_run, full),
-          f"{full}: exists, expected a new or an empty folder",
-      ),
-      (
-          command(tiny_run, file),
-          f"{file}: exists, expected a new or an empty folder",
-      ),
-      (
-          command(tiny_run, out, "compact", "--remove_pruned_tokens"),
-          "--remove_pruned_tokens: found --format=compact, which holds kept"
-          " pieces alone and the places they had, expected one of peft, npy,"
-          " safetensors, openprompt",
-      ),
-      (
-          command(tiny_run, out, "npy", "--row=2"),
-          f"--row=2: {tiny_run}/rewind/prompt.safetensors holds 2 prompts,"
-          " expected a row in [0, 2)",
-      ),
-      (
-          command(
-              tiny_run, out, "peft", "--gin.PromptConfig.pruned_tokens='ignore'"
-          ),
-          f"{tiny_run}/rewind/prompt.safetensors: found"
-          " PromptConfig.pruned_tokens = 'ignore' and 4 pruned tokens, expected"
-          " --gin.PromptConfig.pruned_tokens=\"'zero'\", as"
-          f" {tiny_run}/tune/result.json says",
-      ),
-      (
-          command(
-              tiny_run,
-              out,
-              "peft",
-              "--gin.PromptConfig.pruned_tokens='ignore'",
-              f"--gin.PROMPT_FILE='{tmp_path}/none.safetensors'",
-          ),
-          "--format=peft: found PromptConfig.pruned_tokens = 'ignore' and 4"
-          " pruned tokens, which peft cannot hide from attention; expected"
-          " safetensors or compact, which keep masks, or"
-          " --remove_pruned_tokens",
-      ),
-      (
-          command(
-              tiny_run,
-              out,
-              "npy",
-              "--remove_pruned_tokens",
-              f"--gin.PROMPT_FILE='{tmp_path}/none.safetensors'",
-          ),
-          f"{tmp_path}/none.safetensors: token_mask: found every token pruned,"
-          " expected one that is kept",
-      ),
-      (
-          command(tmp_path / "empty", out),
-          f"{tmp_path}/empty: holds no trained prompt, expected"
-          f" {tmp_path}/empty/rewind/prompt.safetensors, or a prompt given by"
-          " --gin.PROMPT_FILE",
-      ),
-  ):
-    assert refused(capsys, *arguments) == line
+  safetensors_numpy.save_file(none, paths["none"])
+  out = tmp_path / "out"
+  more = [argument.format(**paths) for argument in arguments]
+  found = refused(capsys, *command(tiny_run, out, name, *more))
+  assert found == line.format(**paths)
   assert not out.exists()
 
 
@@ -350,9 +354,6 @@ def test_without_torch_openprompt_is_refused_at_once(
       "--format=openprompt: needs torch, which is not installed: pip"
       " install 'xprompt-jax[torch]'; safetensors need none"
   )
-
-
-# The command
 
 
 def test_an_exported_prompt_scores_what_the_run_scored(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests import examples
-from tests.test_scoring import assert_close
+from tests.test_scoring import TINY, assert_close, mask_derivatives
 from xprompt_jax import importance, pruning, scoring
 from xprompt_jax import masks as masks_lib
 from xprompt_jax.model import target_losses
@@ -105,8 +105,7 @@ def test_signed_scores_are_minus_the_mean_derivative():
         prompt,
         masks,
         rows,
-        model=examples.TINY_MODEL,
-        frozen_params=examples.tiny_params(),
+        **TINY,
         batch_size=batch_size,
         signed=signed,
     )
@@ -117,14 +116,7 @@ def test_signed_scores_are_minus_the_mean_derivative():
   for name in plain:
     assert_close(found[name], plain[name])
   batch = next(rows.every_example(14))
-  token, piece = scoring.mask_derivatives(
-      prompt,
-      masks,
-      examples.tiny_params(),
-      batch.row_ids,
-      batch.arrays,
-      model=examples.TINY_MODEL,
-  )
+  token, piece = mask_derivatives(prompt, masks, batch)
   for row in (0, 1):
     own = batch.row_ids == row
     largest = found["token_scores"][row].max()
@@ -158,8 +150,7 @@ def fading_losses(prompt, masks, rows):
         np.repeat(prompt[:1], count, axis=0),
         tables,
         spread,
-        model=examples.TINY_MODEL,
-        frozen_params=examples.tiny_params(),
+        **TINY,
         batch_size=6,
     )
     split = rows.splits[0]
@@ -177,25 +168,14 @@ def test_the_loss_of_a_row_is_the_mean_over_its_target_tokens():
   rows = examples.rows_of(examples.tiny_split(7), (0, 1))
   prompt = np.asarray(examples.random_prompt(2, examples.TINY_P, 12))
   masks = examples.random_masks(2, examples.TINY_P, examples.TINY_K)
-  found = scoring.loss_table(
-      prompt,
-      masks,
-      rows,
-      model=examples.TINY_MODEL,
-      frozen_params=examples.tiny_params(),
-      batch_size=4,
-  )
+  found = scoring.loss_table(prompt, masks, rows, **TINY, batch_size=4)
   arrays = next(examples.rows_of(rows.splits[0]).every_example(7)).arrays
   batch = {name: jnp.asarray(array) for name, array in arrays.items()}
   masked = jnp.asarray(masks_lib.apply_masks(prompt, masks))
   visible = jnp.ones((7, examples.TINY_P), bool)
   for row in (0, 1):
-    logits = examples.TINY_MODEL.logits(
-        examples.tiny_params(),
-        jnp.repeat(masked[row : row + 1], 7, axis=0),
-        visible,
-        batch,
-    )
+    prompts = jnp.repeat(masked[row : row + 1], 7, axis=0)
+    logits = examples.tiny_logits(prompts, visible, batch)
     losses = target_losses(logits, batch)
     expected = losses.sum() / batch["decoder_loss_weights"].sum()
     np.testing.assert_allclose(found[row], expected, rtol=1e-5)

@@ -219,7 +219,7 @@ class Stopped(Exception):
 def trainer_of(folder, method, optimizer, evaluate):
   return TableTrainer(
       config=TrainConfig(
-          batch_size=3, num_epochs=None, num_steps=6, eval_every_steps=2
+          batch_size=4, num_epochs=None, num_steps=6, eval_every_steps=2
       ),
       optimizer=optimizer,
       method=method,
@@ -254,10 +254,11 @@ def test_a_stopped_baseline_ends_bit_for_bit_where_another_one_ends(
       raise Stopped
     return scores(trained)
 
-  whole = trainer_of(tmp_path / "a", method, optimizer, two_ones).train(start)
+  whole = trainer_of(tmp_path / "a", method, optimizer, scores).train(start)
   with pytest.raises(Stopped):
     trainer_of(tmp_path / "b", method, optimizer, stopping).train(start)
-  again = trainer_of(tmp_path / "b", method, optimizer, two_ones).train(start)
+  assert (tmp_path / "b" / artifacts.STATE).exists()
+  again = trainer_of(tmp_path / "b", method, optimizer, scores).train(start)
   jax.tree.map(np.testing.assert_array_equal, again.trained, whole.trained)
   for file in (artifacts.STATE, artifacts.METRICS):
     assert (tmp_path / "a" / file).read_bytes() == (

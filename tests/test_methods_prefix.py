@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tests import examples
 from xprompt_jax import trained_leaves
 from xprompt_jax.methods import prefixes
 from xprompt_jax.methods.p_tuning_v2 import PTuningV2
@@ -14,7 +15,6 @@ from xprompt_jax.model import PromptedT5, target_losses
 from xprompt_jax.t5 import beam_search, decoding, layers
 from xprompt_jax.t5.config import T5Config
 from xprompt_jax.t5.network import T5
-from xprompt_jax.weights import loading
 
 # Every axis another size; P 3.
 CONFIG = T5Config(
@@ -40,9 +40,8 @@ DECODER_INPUTS = np.array(
 @functools.cache
 def params_and_prefix():
   """Parameters with a prefix, and its leaves [layers, 2, P, kv]."""
-  frozen = loading.load_frozen("random:5", CONFIG).params
   # Large enough that attention is far from even.
-  frozen = jax.tree.map(lambda x: 1.7 * x, frozen)
+  frozen = examples.random_params(CONFIG, 5)
   leaves = METHOD.initial(jax.random.key(1), CONFIG, None)
   adapted = METHOD.adapt(leaves, {}, MODEL, frozen)
   assert adapted.prompt.shape == (0, 6) and adapted.visible.shape == (0,)
@@ -195,9 +194,8 @@ def test_cached_decoding_with_a_prefix_equals_teacher_forcing():
   np.testing.assert_array_equal(tokens, np.where(ended, 0, best))
 
   t5, variables = T5(CONFIG), {"params": params}
-  _, cache = t5.apply(
-      variables, encoded, visible, 5, method="start_cache", mutable=["cache"]
-  )
+  start = functools.partial(t5.apply, method="start_cache", mutable=["cache"])
+  _, cache = jax.jit(start, static_argnums=3)(variables, encoded, visible, 5)
   expected = logits_of(params)
   step = jax.jit(
       lambda variables, token, i: t5.apply(

@@ -42,6 +42,21 @@ def assert_close(found, expected):
   )
 
 
+TINY = {"model": examples.TINY_MODEL, "frozen_params": examples.tiny_params()}
+
+
+def mask_derivatives(prompt, masks, batch):
+  """Of each example, by its token mask and its piece mask."""
+  return scoring.mask_derivatives(
+      prompt,
+      masks,
+      examples.tiny_params(),
+      batch.row_ids,
+      batch.arrays,
+      model=examples.TINY_MODEL,
+  )
+
+
 def test_scores_of_the_bundled_model_equal_the_definition():
   model, params = examples.bundled_model()
   split = examples.bundled_split("mini_boolq", 24)
@@ -99,25 +114,11 @@ def test_the_absolute_value_is_taken_per_example():
   prompt = np.asarray(examples.random_prompt(1, examples.TINY_P, 12))
   masks = masks_lib.full_masks(1, examples.TINY_P, examples.TINY_K)
   batch = next(rows.every_example(9))
-  derivatives, _ = scoring.mask_derivatives(
-      prompt,
-      masks,
-      examples.tiny_params(),
-      batch.row_ids,
-      batch.arrays,
-      model=examples.TINY_MODEL,
-  )
+  derivatives, _ = mask_derivatives(prompt, masks, batch)
   derivatives = np.asarray(derivatives)
   # There are examples of both signs, or the test would show nothing.
   assert ((derivatives > 0).any(axis=0) & (derivatives < 0).any(axis=0)).any()
-  token, _ = scoring.score_table(
-      prompt,
-      masks,
-      rows,
-      model=examples.TINY_MODEL,
-      frozen_params=examples.tiny_params(),
-      batch_size=9,
-  )
+  token, _ = scoring.score_table(prompt, masks, rows, **TINY, batch_size=9)
   assert_close(token[0], np.abs(derivatives).mean(axis=0))
   assert (token[0] > np.abs(derivatives.mean(axis=0)) + 1e-6).any()
 
@@ -127,14 +128,7 @@ def test_a_token_scores_as_the_sum_of_its_kept_pieces():
   prompt = np.asarray(examples.random_prompt(2, examples.TINY_P, 12))
   masks = examples.random_masks(2, examples.TINY_P, examples.TINY_K)
   batch = next(rows.every_example(6))
-  token, piece = scoring.mask_derivatives(
-      prompt,
-      masks,
-      examples.tiny_params(),
-      batch.row_ids,
-      batch.arrays,
-      model=examples.TINY_MODEL,
-  )
+  token, piece = mask_derivatives(prompt, masks, batch)
   kept = masks.piece_mask[batch.row_ids]
   np.testing.assert_allclose(token, (np.asarray(piece) * kept).sum(-1), 1e-5)
   assert (np.asarray(piece)[masks.token_mask[batch.row_ids] == 0] == 0).all()
@@ -149,8 +143,7 @@ def test_scoring_is_traced_once_for_each_bucket():
       np.asarray(examples.random_prompt(1, examples.TINY_P, 12)),
       masks_lib.full_masks(1, examples.TINY_P, examples.TINY_K),
       examples.rows_of(split),
-      model=examples.TINY_MODEL,
-      frozen_params=examples.tiny_params(),
+      **TINY,
       batch_size=2,
   )
   assert scoring._score_sums._cache_size() == 2
