@@ -1,11 +1,8 @@
 """Several devices compute what one computes: training, scoring, decoding."""
 
-import json
-import os
-import subprocess
-import sys
-
 import pytest
+
+from tests import four_devices
 
 _ON_FOUR_DEVICES = """
 import json
@@ -79,19 +76,7 @@ print(json.dumps({"differences": differences, "same": one[5] == many[5],
 
 @pytest.fixture(scope="module")
 def on_four_devices():
-  environment = {
-      **os.environ,
-      "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
-  }
-  done = subprocess.run(
-      [sys.executable, "-c", _ON_FOUR_DEVICES],
-      env=environment,
-      capture_output=True,
-      text=True,
-      check=False,
-  )
-  assert done.returncode == 0, done.stderr
-  return json.loads(done.stdout)
+  return four_devices.run(_ON_FOUR_DEVICES)
 
 
 def test_prompts_and_scores_agree_with_one_device(on_four_devices):

@@ -1,11 +1,8 @@
 """The T5 on four forced CPU devices against the T5 on one."""
 
-import json
-import os
-import subprocess
-import sys
-
 import pytest
+
+from tests import four_devices
 
 _ON_FOUR_DEVICES = """
 import json
@@ -79,20 +76,7 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def on_four_devices():
-  environment = {
-      **os.environ,
-      "JAX_PLATFORMS": "cpu",
-      "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
-  }
-  done = subprocess.run(
-      [sys.executable, "-c", _ON_FOUR_DEVICES],
-      env=environment,
-      capture_output=True,
-      text=True,
-      check=False,
-  )
-  assert done.returncode == 0, done.stderr
-  return json.loads(done.stdout)
+  return four_devices.run(_ON_FOUR_DEVICES)
 
 
 def test_logits_on_four_devices_equal_those_on_one(on_four_devices):
