@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from tests import tiny_experiment
+from tests import examples, tiny_experiment
 from xprompt_jax.export import contents, load_snippets
 from xprompt_jax.prompt_formats.formats import FORMATS
 
@@ -80,7 +80,9 @@ def test_the_adapter_names_what_transformers_can_load(
   for folder, config in (("HF", {"model_type": "t5"}), ("T5X", {})):
     (tmp_path / folder).mkdir()
     (tmp_path / folder / "config.json").write_text(json.dumps(config))
-  made = dataclasses.replace(tiny_experiment.CONFIG, checkpoint=checkpoint)
+  made = dataclasses.replace(
+      tiny_experiment.CONFIG, checkpoint=checkpoint, model=examples.TINY
+  )
   base, hub = contents.base_model(made)
   # A folder by its whole path, or it would look like a hub id.
   name = str(tmp_path / "HF") if name == "HF" else name

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests import tiny_experiment
+from tests import examples, tiny_experiment
 from xprompt_jax import artifacts, prompt_formats
 from xprompt_jax.export import (
     contents,
@@ -205,7 +205,8 @@ def record_of(path):
 
 
 def write_card(tmp_path, made):
-  experiment = tiny_experiment.make_experiment(tmp_path)
+  config = dataclasses.replace(tiny_experiment.CONFIG, model=examples.TINY)
+  experiment = tiny_experiment.make_experiment(tmp_path, config)
   embedding = np.tile(np.eye(12, dtype=np.float32), (4, 1))[:37]
   experiment = dataclasses.replace(
       experiment,
