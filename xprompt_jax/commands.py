@@ -30,11 +30,14 @@ from xprompt_jax.experiment import (
 )
 from xprompt_jax.methods.config import PROMPT_TUNING
 from xprompt_jax.mixtures import MixedSplit
+from xprompt_jax.t5x_engine import requirements
 from xprompt_jax.types import UserError
 
 
 def _run_facts(experiment: Experiment) -> dict[str, Any]:
+  engine = experiment.config.engine
   return {
+      **({} if engine == requirements.NATIVE else {"engine": engine}),
       "versions": artifacts.package_versions(),
       "devices": [str(device) for device in jax.devices()],
       "seeds": list(experiment.config.seeds),

@@ -6,7 +6,7 @@ imported, which loads JAX; gin itself is not known here.
 
 import argparse
 import collections
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 import dataclasses
 import pathlib
 import sys
@@ -22,6 +22,7 @@ from xprompt_jax import (
 from xprompt_jax.experiment import ExperimentConfig, SharedWeights
 from xprompt_jax.export import exporting
 from xprompt_jax.t5.config import T5Config
+from xprompt_jax.t5x_engine import requirements
 from xprompt_jax.types import UserError, mendable
 
 
@@ -141,8 +142,19 @@ _COMMANDS: dict[str, Callable[[Call, _Shared], None]] = {
 }
 
 
+def _check_engine(calls: Iterable[Call]) -> None:
+  """Refuses --engine=t5x without T5X, before anything is written."""
+  if any(
+      call.arguments.command == "train"
+      and call.config.engine == requirements.T5X
+      for call in calls
+  ):
+    requirements.check_importable()
+
+
 def run(call: Call) -> None:
   """Runs the command of an experiment that the flags name."""
+  _check_engine([call])
   _check_submission(call.arguments)
   _COMMANDS[call.arguments.command](call, _Shared(weights=SharedWeights()))
 
@@ -168,6 +180,7 @@ def run_suite(
   """
   arguments = next(iter(calls.values())).arguments
   if arguments.command == "train":
+    _check_engine(calls.values())
     suite.train(
         {
             name: suite.SuiteTask(

@@ -10,6 +10,7 @@ import argparse
 from collections.abc import Sequence
 import contextlib
 import copy
+import dataclasses
 import difflib
 import importlib.util  # gin uses importlib.util without importing it. # noqa: F401
 import logging
@@ -316,6 +317,8 @@ def _calls(
     files = [*arguments.gin_file, *task_file]
     filled = read((workdir / name).parent if run else workdir, *task_file)
     config = parse_gin(files, bindings, search_paths, statements=filled)
+    if arguments.command == "train" and arguments.engine is not None:
+      config = dataclasses.replace(config, engine=arguments.engine)
     import gin
 
     return dispatch.Call(

@@ -1,0 +1,134 @@
+"""`t5x train --engine`: what is refused, without T5X and with it."""
+
+import dataclasses
+import sys
+
+import pytest
+
+from tests import command_line
+from tests.tiny_experiment import CONFIG, make_experiment
+from xprompt_jax import stages
+from xprompt_jax.methods.config import MethodConfig
+from xprompt_jax.t5x_engine import requirements
+from xprompt_jax.types import UserError
+
+INSIDE = dataclasses.replace(CONFIG, engine="t5x")
+
+
+@pytest.fixture
+def without_t5x(monkeypatch):
+  """As where it is not installed, also where it is."""
+  for name in ("t5x", *requirements._MODULES):
+    monkeypatch.setitem(sys.modules, name, None)
+
+
+@pytest.mark.parametrize(
+    "files", [(), ("--gin.TASK_FILES=('tasks/mini_boolq.gin',)",)]
+)
+def test_without_t5x_one_line_says_how_to_install_it(
+    without_t5x, capsys, tmp_path, files
+):
+  workdir = tmp_path / "run"
+  line = command_line.refused(
+      capsys,
+      "train",
+      "--engine=t5x",
+      *command_line.TINY,
+      *files,
+      f"--workdir={workdir}",
+  )
+  assert line == (
+      "--engine=t5x: T5X cannot be imported (import of t5x.trainer halted; None"
+      " in sys.modules), expected commit cc342d4 of google-research/t5x and what"
+      " it needs on PYTHONPATH: docs/t5x.md says how they are installed"
+  )
+  assert not workdir.exists()
+
+
+def test_another_engine_is_refused(capsys):
+  line = command_line.refused(
+      capsys, "train", "--engine=jax", *command_line.TINY
+  )
+  assert line == (
+      "argument --engine: invalid choice: 'jax' (choose from native, t5x); see"
+      " `t5x --help`"
+  )
+
+
+@pytest.mark.parametrize("command", ["eval", "infer", "score", "export"])
+def test_only_training_has_an_engine(capsys, command):
+  line = command_line.refused(
+      capsys, command, "--engine=t5x", *command_line.TINY
+  )
+  assert "--engine" in line
+
+
+def test_a_method_without_a_prompt_is_refused(without_t5x, capsys, tmp_path):
+  """Before T5X is looked for."""
+  workdir = tmp_path / "run"
+  line = command_line.refused(
+      capsys,
+      "train",
+      "--engine=t5x",
+      *command_line.TINY,
+      "--gin_file=methods/prefix_tuning.gin",
+      f"--workdir={workdir}",
+  )
+  assert line == (
+      "METHOD: found 'prefix_tuning', expected 'prompt_tuning' with --engine=t5x"
+  )
+  assert not workdir.exists()
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value", "expected"),
+    [
+        ("optimizer", "factored", True, "False with --engine=t5x"),
+        ("model", "relpos_num_buckets", 16, "32 with --engine=t5x"),
+        ("model", "relpos_max_distance", 64, "128 with --engine=t5x"),
+    ],
+)
+def test_what_t5x_does_not_have_is_refused(section, name, value, expected):
+  part = dataclasses.replace(getattr(CONFIG, section), **{name: value})
+  config = dataclasses.replace(CONFIG, **{section: part})
+  kind = type(part).__name__
+  with pytest.raises(UserError) as error:
+    dataclasses.replace(config, engine="t5x")
+  found = f"{kind}.{name}: found {value!r}, expected {expected}"
+  assert str(error.value) == found
+
+
+def test_float32_attention_logits_are_in_one_of_its_networks():
+  def config(**model):
+    model = dataclasses.replace(
+        CONFIG.model, float32_attention_logits=True, **model
+    )
+    return dataclasses.replace(INSIDE, model=model)
+
+  assert config().engine == "t5x"
+  with pytest.raises(UserError, match="a position bias in every layer"):
+    config(relpos_per_layer=True)
+
+
+def test_a_baseline_names_the_engine_before_its_optimizer():
+  with pytest.raises(UserError, match="METHOD: found 'fine_tuning'"):
+    dataclasses.replace(INSIDE, method=MethodConfig(name="fine_tuning"))
+
+
+def test_the_native_engine_is_in_no_config(finished):
+  """So runs that were made before there was another go on."""
+  experiment, _ = finished
+  assert "engine" not in experiment.stage_config
+  inside = make_experiment(experiment.workdir, INSIDE)
+  assert inside.stage_config == {**experiment.stage_config, "engine": "t5x"}
+
+
+def test_a_folder_of_one_engine_is_refused_by_the_other(finished):
+  experiment, _ = finished
+  with pytest.raises(UserError) as error:
+    stages.run_tune(make_experiment(experiment.workdir, INSIDE))
+  assert str(error.value) == (
+      f"{experiment.workdir}/tune/result.json: belongs to another config:"
+      " engine is None there and 't5x' now; expected the same config, or"
+      " another --workdir"
+  )
