@@ -1,38 +1,18 @@
 """T5X's own networks, features and initialisers, as several tests use them."""
 
 import asyncio
+import dataclasses
 
 import jax
 import pytest
 
 from tests import t5x_required
-from xprompt_jax.t5x_engine import names
 
 t5_network = t5x_required.t5x_module("t5x.examples.t5.network")
 scalable_network = t5x_required.t5x_module("t5x.examples.scalable_t5.network")
 partitioning = t5x_required.t5x_module("t5x.partitioning")
+one_prompt = t5x_required.t5x_module("xprompt_jax.t5x_engine.one_prompt")
 utils = t5x_required.t5x_module("t5x.utils")
-
-# T5X's standard rules and those of the prompt, as t5x/prompt.gin has them.
-RULES = partitioning.standard_logical_axis_rules(
-    additional_rules=(
-        (names.PROMPT_AXIS, None),
-        (names.EMBED_AXIS, None),
-        (names.PIECE_AXIS, None),
-    )
-)
-# What both programs call alike.
-_SIZES = (
-    "vocab_size",
-    "emb_dim",
-    "num_heads",
-    "head_dim",
-    "num_encoder_layers",
-    "num_decoder_layers",
-    "mlp_dim",
-    "mlp_activations",
-    "logits_via_embedding",
-)
 
 
 @pytest.fixture(autouse=True)
@@ -45,16 +25,18 @@ def allowed(monkeypatch):
 
 def network_of(config, network=t5_network, **kwargs):
   """A network of T5X of these sizes."""
-  sizes = {field: getattr(config, field) for field in _SIZES}
-  return network.Transformer(network.T5Config(**sizes, **kwargs))
+  own, theirs = (
+      {field.name for field in dataclasses.fields(kind)}
+      for kind in (config, network.T5Config)
+  )
+  sizes = {name: getattr(config, name) for name in own & theirs}
+  return network.Transformer(network.T5Config(**(sizes | kwargs)))
 
 
-def initializer_of(
-    model, input_shapes, kind=utils.TrainStateInitializer, rules=RULES
-):
+def initializer_of(model, input_shapes, kind=utils.TrainStateInitializer):
   """T5X's partitioner on one device, and what makes a train state there."""
   partitioner = partitioning.PjitPartitioner(
-      num_partitions=1, logical_axis_rules=rules
+      num_partitions=1, logical_axis_rules=one_prompt.RULES
   )
   initializer = kind(
       optimizer_def=model.optimizer_def,

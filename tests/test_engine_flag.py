@@ -49,18 +49,16 @@ def test_another_engine_is_refused(capsys):
   line = command_line.refused(
       capsys, "train", "--engine=jax", *command_line.TINY
   )
-  assert line == (
-      "argument --engine: invalid choice: 'jax' (choose from native, t5x); see"
-      " `t5x --help`"
-  )
+  # Versions of Python quote the choices in their own ways.
+  assert line.startswith("argument --engine: invalid choice: 'jax' (choose")
 
 
-@pytest.mark.parametrize("command", ["eval", "infer", "score", "export"])
+@pytest.mark.parametrize("command", ["eval", "infer", "score", "cache"])
 def test_only_training_has_an_engine(capsys, command):
   line = command_line.refused(
       capsys, command, "--engine=t5x", *command_line.TINY
   )
-  assert "--engine" in line
+  assert line.startswith("--engine=t5x: found no such flag")
 
 
 def test_a_method_without_a_prompt_is_refused(without_t5x, capsys, tmp_path):

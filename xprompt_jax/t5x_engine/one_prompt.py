@@ -42,7 +42,8 @@ _SHARED_FIELDS = (
     "logits_via_embedding",
     "dropout_rate",
 )
-_RULES = partitioning.standard_logical_axis_rules(
+# T5X's standard rules and those of the prompt, as t5x/prompt.gin has them.
+RULES = partitioning.standard_logical_axis_rules(
     additional_rules=(
         (names.PROMPT_AXIS, None),
         (names.EMBED_AXIS, None),
@@ -86,7 +87,7 @@ class _Partitioner(partitioning.PjitPartitioner):
 
   def __init__(self, mesh: Mesh):
     super().__init__(
-        num_partitions=mesh.shape["model"], logical_axis_rules=_RULES
+        num_partitions=mesh.shape["model"], logical_axis_rules=RULES
     )
     self._mesh = mesh
 
