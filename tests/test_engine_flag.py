@@ -53,6 +53,21 @@ def test_another_engine_is_refused(capsys):
   assert line.startswith("argument --engine: invalid choice: 'jax' (choose")
 
 
+def test_the_command_line_alone_names_the_engine(capsys, tmp_path):
+  line = command_line.refused(
+      capsys,
+      "train",
+      *command_line.TINY,
+      "--gin.ExperimentConfig.engine='t5x'",
+      f"--workdir={tmp_path / 'run'}",
+  )
+  assert line == (
+      "ExperimentConfig.engine: found 't5x', expected --engine on the command"
+      " line in its place"
+  )
+  assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("command", ["eval", "infer", "score", "cache"])
 def test_only_training_has_an_engine(capsys, command):
   line = command_line.refused(
@@ -61,8 +76,8 @@ def test_only_training_has_an_engine(capsys, command):
   assert line.startswith("--engine=t5x: found no such flag")
 
 
-def test_a_method_without_a_prompt_is_refused(without_t5x, capsys, tmp_path):
-  """Before T5X is looked for."""
+def test_a_method_without_a_prompt_is_refused(capsys, tmp_path, monkeypatch):
+  monkeypatch.setattr(requirements, "check_importable", lambda: None)
   workdir = tmp_path / "run"
   line = command_line.refused(
       capsys,

@@ -28,7 +28,7 @@ BUNDLED = (
     "--gin.BATCH_SIZE=4",
     "--gin.NUM_STEPS=2",
     "--gin.EVAL_EVERY_STEPS=2",
-    "--gin.BUCKETS=(64,)",
+    "--gin.BUCKETS=(32,)",
     "--gin.TOKEN_RATIOS=(0.5,)",
     "--gin.PIECE_RATIOS=(0.25,)",
 )

@@ -6,7 +6,7 @@ imported, which loads JAX; gin itself is not known here.
 
 import argparse
 import collections
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 import dataclasses
 import pathlib
 import sys
@@ -23,7 +23,7 @@ from xprompt_jax.experiment import ExperimentConfig, SharedWeights
 from xprompt_jax.export import exporting
 from xprompt_jax.t5.config import T5Config
 from xprompt_jax.t5x_engine import requirements
-from xprompt_jax.types import UserError, mendable
+from xprompt_jax.types import UserError, mendable, require
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -142,19 +142,36 @@ _COMMANDS: dict[str, Callable[[Call, _Shared], None]] = {
 }
 
 
-def _check_engine(calls: Iterable[Call]) -> None:
-  """Refuses --engine=t5x without T5X, before anything is written."""
-  if any(
-      call.arguments.command == "train"
-      and call.config.engine == requirements.T5X
-      for call in calls
-  ):
+def check_engine(arguments: argparse.Namespace) -> None:
+  """Refuses --engine=t5x without T5X, before anything is read or written.
+
+  T5X is imported here, as gin takes no more of its functions once files are read.
+  """
+  if arguments.command == "train" and arguments.engine == requirements.T5X:
     requirements.check_importable()
+
+
+def with_engine(
+    config: ExperimentConfig, arguments: argparse.Namespace
+) -> ExperimentConfig:
+  """The config of a command, with the engine that --engine names.
+
+  Raises:
+    UserError: gin files name one, or the engine cannot train what they say.
+  """
+  if arguments.command != "train":
+    return config
+  require(
+      config.engine == requirements.NATIVE,
+      "ExperimentConfig.engine",
+      config.engine,
+      "--engine on the command line in its place",
+  )
+  return dataclasses.replace(config, engine=arguments.engine)
 
 
 def run(call: Call) -> None:
   """Runs the command of an experiment that the flags name."""
-  _check_engine([call])
   _check_submission(call.arguments)
   _COMMANDS[call.arguments.command](call, _Shared(weights=SharedWeights()))
 
@@ -180,7 +197,6 @@ def run_suite(
   """
   arguments = next(iter(calls.values())).arguments
   if arguments.command == "train":
-    _check_engine(calls.values())
     suite.train(
         {
             name: suite.SuiteTask(

@@ -33,6 +33,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
       "--engine",
       choices=_ENGINES,
+      default=_ENGINES[0],
       help="what trains prompts: this program, or T5X's trainer, which has to be"
       " installed (default: native)",
   )

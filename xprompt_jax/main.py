@@ -10,7 +10,6 @@ import argparse
 from collections.abc import Sequence
 import contextlib
 import copy
-import dataclasses
 import difflib
 import importlib.util  # gin uses importlib.util without importing it. # noqa: F401
 import logging
@@ -249,6 +248,7 @@ def _run(arguments: argparse.Namespace, bindings: Sequence[str]) -> None:
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
   from xprompt_jax import dispatch
 
+  dispatch.check_engine(arguments)
   search_paths = _search_paths(arguments)
   files = arguments.gin_file
   if arguments.command == "import":
@@ -317,13 +317,11 @@ def _calls(
     files = [*arguments.gin_file, *task_file]
     filled = read((workdir / name).parent if run else workdir, *task_file)
     config = parse_gin(files, bindings, search_paths, statements=filled)
-    if arguments.command == "train" and arguments.engine is not None:
-      config = dataclasses.replace(config, engine=arguments.engine)
     import gin
 
     return dispatch.Call(
         arguments=arguments,
-        config=config,
+        config=dispatch.with_engine(config, arguments),
         workdir=workdir / name,
         prompt_file=_prompt_file(),
         gin_config=gin.operative_config_str(),
