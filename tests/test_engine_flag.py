@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+import types
 
 import pytest
 
@@ -38,11 +39,33 @@ def test_without_t5x_one_line_says_how_to_install_it(
       f"--workdir={workdir}",
   )
   assert line == (
-      "--engine=t5x: T5X cannot be imported (import of t5x.trainer halted; None"
-      " in sys.modules), expected commit cc342d4 of google-research/t5x and what"
-      " it needs on PYTHONPATH: docs/t5x.md says how they are installed"
+      "--engine=t5x: T5X cannot be imported (ModuleNotFoundError: import of"
+      " t5x.trainer halted; None in sys.modules), expected a clone of"
+      " https://github.com/google-research/t5x at commit cc342d4 on PYTHONPATH"
+      " ('git clone https://github.com/google-research/t5x && git -C t5x checkout"
+      " cc342d4 && export PYTHONPATH=$PWD/t5x') and what it needs: docs/t5x.md,"
+      " Installing T5X"
   )
   assert not workdir.exists()
+
+
+@pytest.mark.parametrize(
+    "error", [TypeError("no such field\nmore"), AttributeError("no such field")]
+)
+def test_a_t5x_of_another_version_is_told_in_one_line(monkeypatch, error):
+  def broken(name):
+    raise error
+
+  module = types.SimpleNamespace(import_module=broken)
+  monkeypatch.setattr(requirements, "importlib", module)
+  with pytest.raises(UserError) as raised:
+    requirements.check_importable()
+  message = str(raised.value)
+  assert message.startswith(
+      f"--engine=t5x: T5X cannot be imported ({type(error).__name__}: no such"
+      " field), expected a clone of"
+  )
+  assert "\n" not in message
 
 
 def test_another_engine_is_refused(capsys):
@@ -111,6 +134,19 @@ def test_what_t5x_does_not_have_is_refused(section, name, value, expected):
   assert str(error.value) == found
 
 
+def test_t5xs_own_network_cannot_recompute():
+  """Nor is it left out without a word."""
+  model = dataclasses.replace(CONFIG.model, remat=True)
+  with pytest.raises(UserError) as error:
+    dataclasses.replace(INSIDE, model=model)
+  assert str(error.value) == (
+      "T5Config.remat: found True, expected False with --engine=t5x, unless"
+      " every layer has a position bias (umT5)"
+  )
+  umt5 = dataclasses.replace(model, relpos_per_layer=True)
+  assert dataclasses.replace(INSIDE, model=umt5).engine == "t5x"
+
+
 def test_float32_attention_logits_are_in_one_of_its_networks():
   def config(**model):
     model = dataclasses.replace(
@@ -124,8 +160,11 @@ def test_float32_attention_logits_are_in_one_of_its_networks():
 
 
 def test_a_baseline_names_the_engine_before_its_optimizer():
-  with pytest.raises(UserError, match="METHOD: found 'fine_tuning'"):
+  with pytest.raises(UserError) as error:
     dataclasses.replace(INSIDE, method=MethodConfig(name="fine_tuning"))
+  assert str(error.value) == (
+      "METHOD: found 'fine_tuning', expected 'prompt_tuning' with --engine=t5x"
+  )
 
 
 def test_the_native_engine_is_in_no_config(finished):

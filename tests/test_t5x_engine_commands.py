@@ -5,6 +5,8 @@ small random one on real WSC rows where they are at hand.
 """
 
 import os
+import pathlib
+import re
 import subprocess
 import sys
 
@@ -35,24 +37,48 @@ BUNDLED = (
 STAGES = ("tune", "search_token", "search_piece", "rewind")
 
 
-def train(workdir, *flags, devices=1):
-  """Runs the command to its end, in a process with so many devices."""
+# What a command shows: a line for each stage or row, as `progress` prints it.
+OWN_LINE = re.compile(
+    r"(tune|search_token|search_piece|rewind)(/row_\d+)?: \d+/\d+ .*"
+)
+
+
+def command(name, workdir, *flags, devices=1, **environment):
+  """Runs a command to its end, in a process with so many devices.
+
+  Nothing but the program's own lines is on standard error.
+  """
   count = f"--xla_force_host_platform_device_count={devices}"
   done = subprocess.run(
       [
           sys.executable,
           "-m",
           "xprompt_jax.main",
-          "train",
+          name,
           *flags,
           f"--workdir={workdir}",
       ],
-      env={**os.environ, "XLA_FLAGS": count, "JAX_PLATFORMS": "cpu"},
+      env={
+          **os.environ,
+          "XLA_FLAGS": count,
+          "JAX_PLATFORMS": "cpu",
+          **environment,
+      },
       capture_output=True,
       text=True,
       check=False,
   )
   assert done.returncode == 0, done.stderr[-3000:]
+  others = [
+      line for line in done.stderr.splitlines() if not OWN_LINE.fullmatch(line)
+  ]
+  assert others == []
+  return done.stdout
+
+
+def train(workdir, *flags, devices=1):
+  """Runs `t5x train` to its end."""
+  command("train", workdir, *flags, devices=devices)
   return workdir
 
 
@@ -148,3 +174,23 @@ def test_other_commands_read_the_run(bundled, tmp_path, capsys):
   found = np.load(file)
   assert found.shape == rewound["prompt"].shape[1:]
   np.testing.assert_array_equal(found, rewound["prompt"][0])
+
+
+@pytest.mark.parametrize(
+    ("name", "file"), [("eval", None), ("score", "score/scores.safetensors")]
+)
+def test_other_processes_need_no_t5x(bundled, name, file):
+  """They read the folder where T5X cannot be imported."""
+  alone = {"PYTHONPATH": str(pathlib.Path(__file__).parent.parent)}
+  without = subprocess.run(
+      [sys.executable, "-c", "import t5x"],
+      env={**os.environ, **alone},
+      capture_output=True,
+      check=False,
+  )
+  assert without.returncode == 1
+  workdir = bundled[1]
+  printed = command(name, workdir, *bundled["flags"], **alone)
+  assert printed
+  if file is not None:
+    assert (workdir / file).exists()

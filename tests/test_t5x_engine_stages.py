@@ -3,15 +3,16 @@
 Tables in this process; `test_t5x_engine_commands.py` has whole commands.
 """
 
+import contextlib
 import dataclasses
-import functools
 
 import jax
 import numpy as np
 import pytest
 
-from tests import examples, t5x_required
+from tests import t5x_required
 from tests.t5x_examples import allowed, shape_of
+from tests.t5x_tables import Stopped, stopping
 from tests.tiny_experiment import (
     CHECKSUM,
     CONFIG,
@@ -20,13 +21,7 @@ from tests.tiny_experiment import (
     result_of,
 )
 from xprompt_jax import artifacts, search, stages
-from xprompt_jax.methods.prompt_tuning import PromptTuning
-from xprompt_jax.optimizer import OptimizerConfig
-from xprompt_jax.trainer import TableTrainer, TrainConfig
-from xprompt_jax.types import UserError
-from xprompt_jax.weights import loading
 
-table_trainer = t5x_required.t5x_module("xprompt_jax.t5x_engine.table_trainer")
 one_prompt = t5x_required.t5x_module("xprompt_jax.t5x_engine.one_prompt")
 
 pytestmark = [pytest.mark.t5x, pytest.mark.filterwarnings("ignore")]
@@ -55,7 +50,10 @@ def both(tmp_path_factory):
   """A whole run of each engine: experiment and summary."""
   folder = tmp_path_factory.mktemp("engines")
   with jax.numpy_rank_promotion("allow"):
-    return run(folder / "native", SMALL), run(folder / "t5x", INSIDE)
+    found = run(folder / "native", SMALL), run(folder / "t5x", INSIDE)
+  yield found
+  for experiment, _ in found:
+    experiment.close()
 
 
 def metrics_of(experiment, folder):
@@ -136,40 +134,16 @@ def test_checkpoints_hold_what_is_trained_and_nothing_frozen(both):
   ]
 
 
-def test_the_frozen_weights_stay_where_they_are(both):
-  """No second copy of them: T5X's step is given their own memory."""
-  params = examples.tiny_params()
-  engine = one_prompt.OnePrompt(
-      prompt=CONFIG.prompt,
-      model=CONFIG.model,
-      optimizer=OptimizerConfig(),
-      z_loss=0.0,
-      frozen_params=params,
-      mesh=None,
-      seed=0,
-  )
-  own = params["token_embedder"]["embedding"]
-  placed = engine._trainer._frozen["token_embedder"]["embedding"]
-  engine.close()
-  (shard,) = placed.addressable_shards
-  assert shard.data.unsafe_buffer_pointer() == own.unsafe_buffer_pointer()
-
-
-class Stopped(Exception):
-  """A run that ends where it stands."""
-
-
-def stopping(function, calls):
-  """A function that ends the run instead of its n-th call."""
-  count = iter(range(1, calls + 1))
-
-  @functools.wraps(function)
-  def wrapped(*args, **kwargs):
-    if next(count) == calls:
-      raise Stopped
-    return function(*args, **kwargs)
-
-  return wrapped
+def test_tables_share_what_is_compiled(both):
+  """One program for each length, of one bucket; the weights are placed once."""
+  _, (inside, _) = both
+  engines = inside.t5x_engines
+  steps = {
+      key: one._trainer._partitioned_train_step.func._pjitted_fn._cache_size()
+      for key, one in engines._made.items()
+  }
+  assert steps == {(5, 4, 0): 1, (3, 4, 0): 1}
+  assert len(engines._placed) == 1
 
 
 def table_files(experiment):
@@ -195,126 +169,38 @@ def test_a_stopped_run_goes_on_bit_for_bit(
   }[where]
   with monkeypatch.context() as patch:
     patch.setattr(owner, where, stopping(getattr(owner, where), calls))
-    with pytest.raises(Stopped):
-      stages.run_tune(make_experiment(tmp_path, INSIDE, (CHECKSUM,)))
+    experiment = make_experiment(tmp_path, INSIDE, (CHECKSUM,))
+    with pytest.raises(Stopped), contextlib.closing(experiment):
+      stages.run_tune(experiment)
   assert not (tmp_path / "tune" / artifacts.RESULT).exists()
   stopped = make_experiment(tmp_path, INSIDE, (CHECKSUM,))
-  stages.run_tune(stopped)
+  with contextlib.closing(stopped):
+    stages.run_tune(stopped)
   assert table_files(stopped) == table_files(whole)
 
 
-def make_trainer(kind, folder, evaluate, model, **config):
-  """The trainer of one engine, of one row."""
-  experiment = make_experiment(
-      folder, dataclasses.replace(CONFIG, model=model), (CHECKSUM,)
-  )
-  return kind(
-      config=TrainConfig(
-          batch_size=3,
-          num_epochs=None,
-          num_steps=3,
-          eval_every_steps=3,
-          **config,
-      ),
-      optimizer=OptimizerConfig(),
-      model=experiment.model,
-      frozen_params=loading.load_frozen("random:3", model).params,
-      constants=examples.random_masks(1, examples.TINY_P, examples.TINY_K),
-      rows=experiment.rows("train", (4,)),
-      evaluate=evaluate,
-      folder=folder,
-  )
+def test_a_run_stopped_while_it_retrains_goes_on_bit_for_bit(
+    both, tmp_path, monkeypatch
+):
+  """In the second row of the tickets of tokens."""
+  _, (whole, _) = both
 
+  def make():
+    made = make_experiment(tmp_path, INSIDE, (CHECKSUM,))
+    vars(made)["t5x_engines"] = whole.t5x_engines  # Compiled already.
+    return made
 
-def test_a_position_bias_in_every_layer_and_z_loss(tmp_path):
-  """umT5's network, which is another one in T5X."""
-  model = dataclasses.replace(
-      CONFIG.model, relpos_per_layer=True, logits_via_embedding=True
-  )
-  start = {"prompt": np.asarray(examples.random_prompt(1, examples.TINY_P, 12))}
-  score = {"score": 1.0}
-  native = make_trainer(
-      functools.partial(TableTrainer, method=PromptTuning()),
-      tmp_path / "native",
-      lambda trained: [score],
-      model,
-      z_loss=0.01,
-  ).train(start)
-  inside = make_trainer(
-      table_trainer.RowByRowTrainer,
-      tmp_path / "t5x",
-      lambda row, trained: score,
-      model,
-      z_loss=0.01,
-  ).train(start)
-  np.testing.assert_allclose(
-      inside.trained["prompt"], native.trained["prompt"], rtol=1e-3, atol=1e-3
-  )
-  assert inside.metrics == native.metrics == [score]
-  assert inside.best_step.tolist() == native.best_step.tolist() == [3]
-  assert inside.num_steps == native.num_steps == 3
-  losses = [
-      artifacts.read_json_lines(tmp_path / name / artifacts.METRICS)[0]["loss"]
-      for name in ("native", "t5x")
-  ]
-  assert losses[1] == pytest.approx(losses[0], rel=1e-4)
-
-
-def test_dropout_is_drawn_by_t5x(tmp_path):
-  """Another than here, but there is some."""
-  start = {"prompt": np.asarray(examples.random_prompt(1, examples.TINY_P, 12))}
-  found = []
-  for rate in (0.0, 0.5):
-    model = dataclasses.replace(CONFIG.model, dropout_rate=rate)
-    trainer = make_trainer(
-        table_trainer.RowByRowTrainer,
-        tmp_path / str(rate),
-        lambda row, trained: {"score": 1.0},
-        model,
-    )
-    found.append(trainer.train(start).trained["prompt"])
-  assert np.abs(found[0] - found[1]).max() > 1e-2
-
-
-def test_a_loss_that_is_not_finite(tmp_path):
-  """The last good state is kept, and the row and step are named."""
-  start = {"prompt": np.asarray(examples.random_prompt(1, examples.TINY_P, 12))}
-  trainer = make_trainer(
-      table_trainer.RowByRowTrainer,
-      tmp_path,
-      lambda row, trained: {"score": 1.0},
-      CONFIG.model,
-  )
-  broken = {"prompt": np.full_like(start["prompt"], np.nan)}
-  with pytest.raises(UserError) as error:
-    trainer.train(broken)
-  assert str(error.value) == (
-      f"{tmp_path}: loss of row 0 (seed 4) at step 3 or up to 2 before: found"
-      " NaN or infinity, expected finite numbers; the last good state is kept;"
-      " try a smaller OptimizerConfig.learning_rate"
-  )
-  assert not list(tmp_path.rglob("checkpoint_*"))
-
-
-def test_a_damaged_checkpoint_is_refused(tmp_path):
-  start = {"prompt": np.asarray(examples.random_prompt(1, examples.TINY_P, 12))}
-
-  def make(num_steps):
-    trainer = make_trainer(
-        table_trainer.RowByRowTrainer,
-        tmp_path,
-        lambda row, trained: {"score": 1.0},
-        CONFIG.model,
-    )
-    config = dataclasses.replace(trainer.config, num_steps=num_steps)
-    return dataclasses.replace(trainer, config=config)
-
-  make(3).train(start)
-  row = tmp_path / "state" / "row_0"
-  (row / "checkpoint_3" / "checkpoint").write_bytes(b"")
-  with pytest.raises(UserError) as error:
-    make(6).train(start)
-  message = str(error.value)
-  assert message.startswith(f"{row}/checkpoint_3: T5X cannot read it (")
-  assert message.endswith(f"without {row} the row is trained afresh")
-  assert "\n" not in message
+  with monkeypatch.context() as patch:
+    # Two rows of two evaluations in each table.
+    kind = type(whole)
+    patch.setattr(kind, "evaluate", stopping(kind.evaluate, 7))
+    with pytest.raises(Stopped):
+      search.run_experiment(make())
+  stage = tmp_path / "search_token"
+  assert (stage / "state" / "row_0" / "checkpoint_4").exists()
+  assert not (stage / artifacts.RESULT).exists()
+  search.run_experiment(make())
+  for folder in FOLDERS:
+    for name in (artifacts.PROMPT, artifacts.METRICS):
+      expected = whole.workdir / folder / name
+      assert (tmp_path / folder / name).read_bytes() == expected.read_bytes()

@@ -4,6 +4,7 @@
 `search`, `evaluation` or `scoring`, and writes and prints results.
 """
 
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -85,7 +86,8 @@ def train(
     artifacts.write_text(workdir / artifacts.CONFIG, gin_config)
   is_baseline = config.method.name != PROMPT_TUNING
   run = baselines.run_experiment if is_baseline else search.run_experiment
-  summary = run(experiment)
+  with contextlib.closing(experiment):
+    summary = run(experiment)
   if not finished:
     nearest_words.write(
         workdir,

@@ -147,6 +147,26 @@ class Experiment:
     }
 
   @functools.cached_property
+  def t5x_engines(self) -> Any:
+    """T5X's trainers, which the tables of a run share; `close` ends them."""
+    # Only who asks for it needs T5X.
+    from xprompt_jax.t5x_engine.engines import Engines
+
+    return Engines(
+        model=self.model,
+        frozen_params=self.frozen_params,
+        optimizer=self.config.optimizer,
+        z_loss=self.config.train.z_loss,
+        mesh=self.mesh,
+    )
+
+  def close(self) -> None:
+    """Ends what training began; training begins it again."""
+    engines = vars(self).pop("t5x_engines", None)
+    if engines is not None:
+      engines.close()
+
+  @functools.cached_property
   def stage_config(self) -> dict[str, Any]:
     """What the result of training and scoring depends on, JSON-able.
 

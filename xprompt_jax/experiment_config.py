@@ -179,10 +179,11 @@ class ExperimentConfig:
         "a list of different integers in [0, 2**32)",
     )
     object.__setattr__(self, "seeds", tuple(seeds))
-    _check_method(self)
+    # Before a baseline's own fields, which no engine would mend.
     requirements.check_config(
         self.engine, self.method.name, self.model, self.optimizer
     )
+    _check_method(self)
     if self.method.name == PROMPT_TUNING:
       self.prompt.check_embed_dim(self.model.emb_dim)
       self.search.check_prompt_length(self.prompt.length)

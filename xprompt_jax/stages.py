@@ -84,21 +84,21 @@ def _train(
 
 
 def _trainer(experiment: Experiment, folder: pathlib.Path, start: Table) -> Any:
-  """What trains a table; both engines take the same facts."""
+  """What trains a table."""
   common: dict[str, Any] = {
       "config": experiment.config.train,
-      "optimizer": experiment.config.optimizer,
-      "model": experiment.model,
-      "frozen_params": experiment.frozen_params,
       "constants": start.masks,
       "rows": experiment.rows("train", start.seeds, start.tasks),
       "folder": folder,
       "tensorboard": experiment.workdir / artifacts.TENSORBOARD,
-      "mesh": experiment.mesh,
   }
   if experiment.config.engine == requirements.NATIVE:
     return TableTrainer(
         **common,
+        optimizer=experiment.config.optimizer,
+        model=experiment.model,
+        frozen_params=experiment.frozen_params,
+        mesh=experiment.mesh,
         method=PromptTuning(length=start.prompt.shape[1]),
         evaluate=lambda trained: experiment.evaluate(
             "validation", trained["prompt"], start.masks, start.tasks
@@ -112,7 +112,9 @@ def _trainer(experiment: Experiment, folder: pathlib.Path, start: Table) -> Any:
     tasks = [start.tasks[row]]
     return experiment.evaluate("validation", trained["prompt"], masks, tasks)[0]
 
-  return table_trainer.RowByRowTrainer(**common, evaluate=evaluate)
+  return table_trainer.RowByRowTrainer(
+      **common, engines=experiment.t5x_engines, evaluate=evaluate
+  )
 
 
 def initial_table(experiment: Experiment) -> Table:

@@ -7,10 +7,12 @@ prompt, its masks, the optimizer and the step: kilobytes.
 """
 
 from collections.abc import Iterable, Mapping
+import dataclasses
 import functools
 import pathlib
 from typing import Any
 
+from clu import asynclib
 from flax import core, traverse_util
 import jax
 from jax.sharding import Mesh, NamedSharding
@@ -28,7 +30,7 @@ from xprompt_jax.t5x_engine import optimizer as optimizer_lib
 from xprompt_jax.t5x_engine.initializing import PromptInitializer
 from xprompt_jax.t5x_engine.model import PromptedEncoderDecoderModel
 from xprompt_jax.t5x_engine.starting import StartingPrompt, shapes_alone
-from xprompt_jax.types import PromptMasks
+from xprompt_jax.types import PromptMasks, UserError
 
 _SHARED_FIELDS = (
     "vocab_size",
@@ -49,6 +51,11 @@ RULES = partitioning.standard_logical_axis_rules(
         (names.EMBED_AXIS, None),
         (names.PIECE_AXIS, None),
     )
+)
+_OUT_OF_MEMORY = (
+    "the device is out of memory, expected less at once: NUM_MODEL_PARTITIONS"
+    " larger, or BATCH_SIZE or the largest of BUCKETS smaller in another"
+    " --workdir, or T5Config.remat = True for umT5; what is done is kept"
 )
 # No shape of a parameter depends on them.
 _INPUT_SHAPES = {
@@ -157,14 +164,72 @@ class _Trainer(trainer.Trainer):
     )
     return functools.partial(step, self._frozen)
 
+  def close(self) -> None:
+    """As T5X's; lets go of the frozen weights, which the compiled step holds.
 
-def _placed(
-    model: _Model, partitioner: _Partitioner, frozen_params: Mapping
-) -> tuple[Any, Any]:
-  """The frozen parameters as T5X's network has them, and their axes.
+    T5X raises one error of its threads at each call; who trained has met them.
+    """
+    self._frozen = None
+    vars(self).pop("_partitioned_train_step", None)
+    while True:
+      try:
+        return super().close()
+      except asynclib.AsyncError:
+        continue
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class FrozenWeights:
+  """The frozen parameters as T5X's network has them.
+
+  Attributes:
+    partitioner: of the mesh on which they lie.
+    params: nested, without a prompt.
+    axes: where the mesh has each of them.
+  """
+
+  partitioner: _Partitioner
+  params: Any
+  axes: Any
+
+
+def _model_of(
+    config: T5Config,
+    prompt: PromptConfig,
+    optimizer: OptimizerConfig | None = None,
+    z_loss: float = 0.0,
+) -> _Model:
+  return _Model(
+      network_of(config),
+      StartingPrompt(config=prompt),
+      input_vocabulary=None,
+      output_vocabulary=None,
+      optimizer_def=optimizer_lib.prompt_optimizer(optimizer),
+      z_loss=z_loss,
+      # The mean over target tokens, as `train_step.row_loss` has it.
+      loss_normalizing_factor="NUM_REAL_TARGET_TOKENS",
+  )
+
+
+def place_weights(
+    config: T5Config, frozen_params: Mapping, mesh: Mesh | None
+) -> FrozenWeights:
+  """Gives T5X the frozen parameters, for any number of prompts.
 
   They stay where they are; only kernels of another rank are copied.
+
+  Args:
+    config: the frozen network.
+    frozen_params: of the network here.
+    mesh: `data` x `model`, on which they lie; None means the one device.
   """
+  if mesh is None:
+    one = np.array(jax.devices()[:1]).reshape(1, 1)
+    mesh = Mesh(one, ("data", "model"))
+  partitioner = _Partitioner(mesh)
+  # The frozen parameters of every prompt are the same.
+  shortest = PromptConfig(length=1, num_pieces=1, init="random_uniform")
+  model = _model_of(config, shortest)
   state = train_state.InferenceState.create(model.network_variables())
   axes = core.unfreeze(partitioner.get_mesh_axes(state).params)
   axes = traverse_util.flatten_dict(axes, sep="/")
@@ -181,9 +246,10 @@ def _placed(
       for name, array in own.items()
   }
   axes = {name: axes[name] for name in frozen}
-  return (
-      traverse_util.unflatten_dict(frozen, sep="/"),
-      traverse_util.unflatten_dict(axes, sep="/"),
+  return FrozenWeights(
+      partitioner=partitioner,
+      params=traverse_util.unflatten_dict(frozen, sep="/"),
+      axes=traverse_util.unflatten_dict(axes, sep="/"),
   )
 
 
@@ -204,8 +270,7 @@ class OnePrompt:
       model: T5Config,
       optimizer: OptimizerConfig,
       z_loss: float,
-      frozen_params: Mapping,
-      mesh: Mesh | None,
+      weights: FrozenWeights,
       seed: int,
   ):
     """Prepares T5X's trainer; `begin` or `restore` gives it a prompt.
@@ -215,34 +280,20 @@ class OnePrompt:
       model: the frozen network.
       optimizer: settings of T5X's Adafactor.
       z_loss: weight of T5X's z-loss.
-      frozen_params: of the network here.
-      mesh: `data` x `model`, on which they lie; None means the one device.
+      weights: of the frozen network.
       seed: of dropout.
     """
-    if mesh is None:
-      one = np.array(jax.devices()[:1]).reshape(1, 1)
-      mesh = Mesh(one, ("data", "model"))
-    self._partitioner = _Partitioner(mesh)
-    self._model = _Model(
-        network_of(model),
-        StartingPrompt(config=prompt),
-        input_vocabulary=None,
-        output_vocabulary=None,
-        optimizer_def=optimizer_lib.prompt_optimizer(optimizer),
-        z_loss=z_loss,
-        # The mean over target tokens, as `train_step.row_loss` has it.
-        loss_normalizing_factor="NUM_REAL_TARGET_TOKENS",
-    )
+    self._partitioner = weights.partitioner
+    self._model = _model_of(model, prompt, optimizer, z_loss)
     self._initializer = PromptInitializer(
         optimizer_def=self._model.optimizer_def,
         init_fn=self._model.get_initial_variables,
         input_shapes=_INPUT_SHAPES,
         partitioner=self._partitioner,
     )
-    frozen, frozen_axes = _placed(self._model, self._partitioner, frozen_params)
     self._trainer = _Trainer(
-        frozen,
-        frozen_axes,
+        weights.params,
+        weights.axes,
         model=self._model,
         train_state=None,
         partitioner=self._partitioner,
@@ -257,7 +308,7 @@ class OnePrompt:
     )
 
   def close(self) -> None:
-    """Ends the threads of T5X's trainer."""
+    """Ends the threads of T5X's trainer, and lets go of the weights."""
     self._trainer.close()
 
   def begin(self, prompt: Float[np.ndarray, "P H"], masks: PromptMasks) -> None:
@@ -286,8 +337,18 @@ class OnePrompt:
     Args:
       batches: T5X's features, [B, ...].
       num_steps: how many are taken.
+
+    Raises:
+      UserError: the device is out of memory.
     """
-    summary = self._trainer.train(iter(batches), num_steps).result()
+    try:
+      summary = self._trainer.train(iter(batches), num_steps).result()
+    except (asynclib.AsyncError, jax.errors.JaxRuntimeError) as e:
+      # T5X's threads wrap what they meet.
+      error = e.__cause__ if isinstance(e, asynclib.AsyncError) else e
+      if "RESOURCE_EXHAUSTED" in str(error):
+        raise UserError(_OUT_OF_MEMORY) from error
+      raise
     return float(summary["loss"].value)
 
   @property
@@ -295,6 +356,16 @@ class OnePrompt:
     """Its values now, unmasked."""
     params = core.unfreeze(self._trainer.train_state.params)
     return moving.from_parameters(params)["prompt"][0]
+
+  @property
+  def state(self) -> dict[str, np.ndarray]:
+    """All that a checkpoint holds, by T5X's names: prompt, masks, step, ..."""
+    state = self._trainer.train_state.state_dict()
+    return {
+        name: np.asarray(leaf)
+        for name, leaf in traverse_util.flatten_dict(state, sep="/").items()
+        if leaf is not None
+    }
 
   def save(self, folder: pathlib.Path) -> None:
     """Writes T5X's `checkpoint_STEP` there, and removes the one before."""

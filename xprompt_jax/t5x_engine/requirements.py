@@ -14,6 +14,7 @@ from xprompt_jax.types import UserError, require
 NATIVE = "native"
 T5X = "t5x"
 ENGINES = (NATIVE, T5X)
+REPOSITORY = "https://github.com/google-research/t5x"
 COMMIT = "cc342d4"
 _MODULES = (
     "t5x.trainer",
@@ -36,11 +37,13 @@ def check_importable() -> None:
       warnings.simplefilter("ignore")
       for name in _MODULES:
         importlib.import_module(name)
-  except (ImportError, AttributeError) as e:
+  except Exception as e:  # Another version's modules may raise anything.
+    reason = str(e).strip().partition("\n")[0]
     raise UserError(
-        f"--engine=t5x: T5X cannot be imported ({e}), expected commit"
-        f" {COMMIT} of google-research/t5x and what it needs on PYTHONPATH:"
-        " docs/t5x.md says how they are installed"
+        f"--engine=t5x: T5X cannot be imported ({type(e).__name__}: {reason}),"
+        f" expected a clone of {REPOSITORY} at commit {COMMIT} on PYTHONPATH"
+        f" ('git clone {REPOSITORY} && git -C t5x checkout {COMMIT} && export"
+        " PYTHONPATH=$PWD/t5x') and what it needs: docs/t5x.md, Installing T5X"
     ) from e
 
 
@@ -72,6 +75,12 @@ def check_config(
   for name, expected in _BUCKETS.items():
     found = getattr(model, name)
     require(found == expected, f"T5Config.{name}", found, f"{expected} {why}")
+  require(
+      model.relpos_per_layer or not model.remat,
+      "T5Config.remat",
+      model.remat,
+      f"False {why}, unless every layer has a position bias (umT5)",
+  )
   require(
       not (model.relpos_per_layer and model.float32_attention_logits),
       "T5Config.float32_attention_logits",

@@ -9,74 +9,23 @@ that was stopped goes on bit for bit.
 from collections.abc import Callable, Iterator, Mapping
 import dataclasses
 import pathlib
-import re
-import shutil
 from typing import Any
 
 import jax
-from jax.sharding import Mesh
 from jaxtyping import Float
 import numpy as np
 
 from xprompt_jax import artifacts, progress
-from xprompt_jax.model import PromptedT5
-from xprompt_jax.optimizer import OptimizerConfig
-from xprompt_jax.prompts import PromptConfig
 from xprompt_jax.records import KEPT, Records
+from xprompt_jax.t5x_engine.engines import Engines
 from xprompt_jax.t5x_engine.one_prompt import OnePrompt
+from xprompt_jax.t5x_engine.row_state import RowState
 from xprompt_jax.tables import TableRows
 from xprompt_jax.trainer import CHECK_EVERY, TrainConfig, TrainedTable
 from xprompt_jax.types import PromptMasks, UserError
 
 # A row and its prompt, {"prompt": [1, P, H]}, to its validation result.
 EvaluateRow = Callable[[int, Any], dict[str, float]]
-_CHECKPOINT = re.compile(r"checkpoint_(\d+)")
-
-
-class _RowState:
-  """The files in `state/row_R/`.
-
-  `records_STEP.safetensors` is written before T5X's `checkpoint_STEP` and removed
-  after the next, so every whole checkpoint has its records.
-  """
-
-  def __init__(self, folder: pathlib.Path):
-    self.folder = folder
-
-  def step(self) -> int:
-    """The steps after which the last whole checkpoint was saved; 0 without."""
-    found = self.folder.glob("checkpoint_*")
-    matches = [_CHECKPOINT.fullmatch(path.name) for path in found]
-    return max((int(m.group(1)) for m in matches if m), default=0)
-
-  def records(self, step: int) -> pathlib.Path:
-    return self.folder / f"records_{step}.safetensors"
-
-  def save(self, one: OnePrompt, records: Records, step: int) -> None:
-    artifacts.save_arrays(self.records(step), records.arrays())
-    one.save(self.folder)
-    for path in self.folder.glob("records_*.safetensors"):
-      if path != self.records(step):
-        path.unlink()
-
-  def restore(self, one: OnePrompt, step: int) -> None:
-    """Goes on from a checkpoint.
-
-    Raises:
-      UserError: T5X cannot read it.
-    """
-    # Of a run that was stopped while it saved.
-    for path in self.folder.glob("checkpoint_*.tmp-*"):
-      shutil.rmtree(path)
-    try:
-      one.restore(self.folder, step)
-    except Exception as e:  # T5X and what it reads with have many.
-      reason = str(e).strip().partition("\n")[0]
-      raise UserError(
-          f"{self.folder / f'checkpoint_{step}'}: T5X cannot read it"
-          f" ({type(e).__name__}: {reason}), expected what it wrote; without"
-          f" {self.folder} the row is trained afresh"
-      ) from e
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,27 +34,21 @@ class RowByRowTrainer:
 
   Attributes:
     config: steps, batch size, evaluation; `rows_per_chunk` has no meaning here.
-    optimizer: its settings.
-    model: the prompted T5.
-    frozen_params: its parameters.
+    engines: T5X's trainers, which other tables use as well.
     constants: the masks, [R, P] and [R, P, K].
     rows: what each row reads.
     evaluate: the validation result of one row.
     folder: where metrics.jsonl and the states go.
     tensorboard: folder of the event files, if any.
-    mesh: devices to spread each row's examples over; None uses one.
   """
 
   config: TrainConfig
-  optimizer: OptimizerConfig
-  model: PromptedT5
-  frozen_params: Mapping
+  engines: Engines
   constants: PromptMasks
   rows: TableRows
   evaluate: EvaluateRow
   folder: pathlib.Path
   tensorboard: pathlib.Path | None = None
-  mesh: Mesh | None = None
 
   def train(self, start: Any) -> TrainedTable:
     """Runs all steps that are left of all rows.
@@ -120,14 +63,7 @@ class RowByRowTrainer:
       UserError: a loss that is not finite, or a state that does not fit.
     """
     prompt = np.asarray(start["prompt"], np.float32)
-    engines = _Engines(self)
-    try:
-      found = [
-          self._train_row(row, prompt[row], engines)
-          for row in range(len(prompt))
-      ]
-    finally:
-      engines.close()
+    found = [self._train_row(row, prompt[row]) for row in range(len(prompt))]
     self._write_metrics(len(prompt))
     return TrainedTable(
         trained={
@@ -157,11 +93,9 @@ class RowByRowTrainer:
     lines.sort(key=lambda line: (line["step"], line["row"]))
     artifacts.write_json_lines(self.folder / artifacts.METRICS, lines)
 
-  def _train_row(
-      self, row: int, start: Float[np.ndarray, "P H"], engines: "_Engines"
-  ) -> Records:
+  def _train_row(self, row: int, start: Float[np.ndarray, "P H"]) -> Records:
     """Runs the steps that are left of one row."""
-    state = _RowState(self._place(row))
+    state = RowState(self._place(row))
     records = Records(
         state.folder / artifacts.METRICS,
         self.rows,
@@ -169,18 +103,24 @@ class RowByRowTrainer:
         numbers=(row,),
     )
     step = state.step()
+    state.clean(step)
+    stored = {}
     if step:
       path = state.records(step)
-      records.restore(artifacts.load_arrays(path), path, step)
+      stored = artifacts.load_arrays(path)
+      records.restore(stored, path, step)
     if step == self._total:
       return records
     masks = _of_row(self.constants, row)
     length = _length(masks)
-    one = engines.of(length, self.rows.seeds[row])
+    one = self.engines.of(
+        length, masks.piece_mask.shape[-1], self.rows.seeds[row]
+    )
+    own = _last(masks, length)
     if step:
-      state.restore(one, step)
+      state.restore(one, step, stored, own)
     else:
-      one.begin(start[-length:], _last(masks, length))
+      one.begin(start[-length:], own)
     with progress.Reporter(
         f"{self.folder.name}/row_{row}", self._total, self.tensorboard, step
     ) as reporter:
@@ -263,37 +203,3 @@ def _last(masks: PromptMasks, length: int) -> PromptMasks:
       token_mask=masks.token_mask[-length:],
       piece_mask=masks.piece_mask[-length:],
   )
-
-
-class _Engines:
-  """T5X's trainers by prompt length: rows of one length share what is compiled."""
-
-  def __init__(self, table: RowByRowTrainer):
-    self._table = table
-    self._made: dict[tuple[int, int], OnePrompt] = {}
-
-  def of(self, length: int, seed: int) -> OnePrompt:
-    """The trainer of a row; dropout alone depends on its seed."""
-    table = self._table
-    config = table.model.t5_config
-    key = (length, seed if config.dropout_rate > 0.0 else 0)
-    if key not in self._made:
-      self._made[key] = OnePrompt(
-          prompt=PromptConfig(
-              length=length,
-              num_pieces=table.constants.piece_mask.shape[-1],
-              init="random_uniform",
-              pruned_tokens=table.model.pruned_tokens,
-          ),
-          model=config,
-          optimizer=table.optimizer,
-          z_loss=table.config.z_loss,
-          frozen_params=table.frozen_params,
-          mesh=table.mesh,
-          seed=key[1],
-      )
-    return self._made[key]
-
-  def close(self) -> None:
-    for one in self._made.values():
-      one.close()
