@@ -2,8 +2,8 @@
 
     .venv/bin/python -m docs.experiments runs/experiments > docs/experiments.md
 
-Which claims of the paper (`claims.py`) hold on what was run. Every number comes from a result
-file, and so does every verdict: nothing is typed by hand.
+Which claims of the paper (`claims.py`) hold on what was run. Every number comes
+from a result file, and so does every verdict: nothing is typed by hand.
 """
 
 from collections.abc import Mapping, Sequence
@@ -301,10 +301,10 @@ A task speaks for a claim if the 95 % interval of every difference leaves out 0 
 the claimed direction, against it if that of one does in the other. The interval
 is the widest of Student's over seeds, a paired bootstrap over seeds, and one over
 examples and seeds. Seeds that all gain the same give no interval by themselves,
-and speak for nothing. A claim holds if most tasks speak for it and none against it; it does not hold if
-most speak against it and none for it; else it is not clear. Where a margin is
-given, the interval has to end below it to speak for, and to begin above it to
-speak against.
+and speak for nothing. A claim holds if most tasks speak for it and none against
+it; it does not hold if most speak against it and none for it; else it is not
+clear. Where a margin is given, the interval has to end below it to speak for, and
+to begin above it to speak against.
 
 Tickets train twice as many steps as prompt tuning: the prompt is tuned, and what
 is kept of it is rewound and trained once more. So do the controls `reversed`,

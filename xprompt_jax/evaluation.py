@@ -110,10 +110,7 @@ def predict_table(
         batch_size=batch_size,
         mesh=mesh,
     )
-    return [
-        candidates.best(split, found)
-        for split, found in zip(rows.splits, scores, strict=True)
-    ]
+    return list(map(candidates.best, rows.splits, scores))
   predictions = [[""] * len(split) for split in rows.splits]
   for row, index, text in _predicted(
       rows.every_example(batch_size),

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 import itertools
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 import numpy as np
 
@@ -205,6 +206,21 @@ def _kind(ticket: Mapping[str, Any]) -> str:
   return "token" if ticket.get("token_ratio") is not None else "tuned"
 
 
+_COLOURS = ("black", "#0072B2", "#00755A", "#A3447C", "#7A5C00")
+
+
+def _plot_tickets(
+    axes: Axes, kind: str, colour: str, places: Sequence[tuple[float, float]]
+) -> None:
+  """Marks of one kind of ticket, told apart without colour too."""
+  marker, title, filled = _TICKETS[kind]
+  xs, ys = zip(*places, strict=True)
+  face: dict[str, Any] = (
+      {} if marker in "x+" or filled else {"markerfacecolor": "none"}
+  )
+  axes.plot(xs, ys, marker, color=colour, label=title, markersize=6, **face)
+
+
 def kept_share(
     name: str,
     caption: str,
@@ -230,18 +246,11 @@ def kept_share(
 
   def fill(figure: Figure) -> None:
     axes = figure.subplots()
-    colours = itertools.cycle(
-        ("black", "#0072B2", "#00755A", "#A3447C", "#7A5C00")
-    )
-    for (kind, found), colour in zip(kinds.items(), colours, strict=False):
-      if not found:
-        continue
-      marker, title, filled = _TICKETS[kind]
-      xs, ys = zip(*map(place, found), strict=True)
-      face: dict[str, Any] = (
-          {} if marker in "x+" or filled else {"markerfacecolor": "none"}
-      )
-      axes.plot(xs, ys, marker, color=colour, label=title, markersize=6, **face)
+    for (kind, found), colour in zip(
+        kinds.items(), itertools.cycle(_COLOURS), strict=False
+    ):
+      if found:
+        _plot_tickets(axes, kind, colour, [place(ticket) for ticket in found])
     if chosen:
       xs, ys = zip(*map(place, chosen), strict=True)
       axes.plot(
