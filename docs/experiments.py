@@ -14,6 +14,7 @@ from typing import Any
 from docs.claims import CLAIMS, RANDOM, Claim, Side
 from xprompt_jax import (
     artifacts,
+    cells,
     comparisons,
     correctness,
     scoreboard,
@@ -278,8 +279,8 @@ def _about(folder: pathlib.Path) -> str:
       seconds += sum(result["seconds"].values())
       tickets += result.get("tickets_tried", 0)
     if runs:
-      cells = (len(runs), tickets, f"{seconds:.0f}")
-      lines.append([f"`{experiment}`", *map(str, cells)])
+      numbers = (len(runs), tickets, f"{seconds:.0f}")
+      lines.append([f"`{experiment}`", *map(str, numbers)])
   parameters = " and ".join(f"{number:,}" for number in sorted(models))
   of_seeds = " or ".join(map(str, sorted(seeds)))
   return (
@@ -315,6 +316,28 @@ gains on `retrained` is not due to longer training.
 """
 
 
+def room(folder: pathlib.Path) -> str:
+  """What is left to gain on prompt tuning, on test; "" where it is not run.
+
+  Args:
+    folder: with a folder for each experiment.
+  """
+  means = {}
+  for (task, _), path in runs_of(folder / "table1_methods").items():
+    _, rows = _rows(path, "prompt_tuning", task)
+    scores = [row["test"]["score"] for row in rows if "test" in row]
+    if scores:
+      means[task] = cells.mean_and_spread(scores)[0]
+  if not means:
+    return ""
+  parts = ", ".join(f"{task} {mean:.2f}" for task, mean in means.items())
+  most = 100 - min(means.values())
+  return (
+      f"\nPrompt tuning itself scores, of 100 on test: {parts}. So no method can"
+      f" gain more than {most:.2f} points on it.\n"
+  )
+
+
 def page(folder: pathlib.Path) -> str:
   """The whole page.
 
@@ -326,7 +349,7 @@ def page(folder: pathlib.Path) -> str:
       ("claim", "here"), [[claim.title, said] for claim, said, _ in sections]
   )
   return (
-      f"{_HEAD}{_about(folder)}{_RULE}\n{summary}\n"
+      f"{_HEAD}{_about(folder)}{room(folder)}{_RULE}\n{summary}\n"
       + "".join(text for _, _, text in sections)
       + random_section(folder)
   )

@@ -241,3 +241,19 @@ def test_the_page_names_model_tasks_and_what_random_tickets_gain(tmp_path):
   assert "| a | the split that selects | xprompt_random minus" in text
   # No held-out half was written.
   assert "| a | the held-out half |" not in text
+
+
+def test_how_much_there_is_to_gain(tmp_path):
+  assert experiments.room(tmp_path) == ""
+  # Of 4 examples, two seeds.
+  _write(
+      tmp_path / "table1_methods",
+      is_sweep=False,
+      a={"prompt_tuning": (4, 3), "xprompt": (4, 4)},
+      b={"prompt_tuning": (3, 3)},
+      c={"xprompt": (1, 1)},
+  )
+  assert experiments.room(tmp_path) == (
+      "\nPrompt tuning itself scores, of 100 on test: a 87.50, b 75.00. So no"
+      " method can gain more than 25.00 points on it.\n"
+  )
