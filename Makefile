@@ -9,9 +9,8 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 TORCH_INSTALLED := .venv/.torch_installed
-# Those of sizes that the package does not have are for real T5s.
-EXPERIMENTS := $(filter-out figure1_size,$(basename $(notdir \
-  $(wildcard xprompt_jax/gin/experiments/*.gin))))
+EXPERIMENTS := $(basename $(notdir \
+  $(wildcard xprompt_jax/gin/experiments/*.gin)))
 # Without what it asks for: nightly builds of seqio and TFDS would overwrite the
 # pinned ones.
 T5 := t5==0.9.4

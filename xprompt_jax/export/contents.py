@@ -104,12 +104,13 @@ def base_model(config: ExperimentConfig) -> tuple[BaseModel, bool]:
 
   Returns:
     What an adapter says of it, without a name where transformers cannot load
-    it (the bundled model, random weights, T5X's formats); whether the name is
+    it (a bundled model, random weights, T5X's formats); whether the name is
     a hub id.
   """
   name, on_hub = config.checkpoint, False
   revision = ""
-  if name.startswith(("random:", "gs://")) or name == "bundled":
+  bundled = name in checkpoints.BUNDLED_MODELS
+  if bundled or name.startswith(("random:", "gs://")):
     name = ""
   elif pathlib.Path(name).exists():
     known = checkpoints.huggingface_folder(name) is not None
