@@ -8,6 +8,7 @@ import json
 import pathlib
 
 from xprompt_jax.prompt_formats.formats import FORMATS
+from xprompt_jax.weights import checkpoints
 
 _UNKNOWN_BASE = "FOLDER-OR-HUB-ID-OF-THE-T5"
 

@@ -1,6 +1,7 @@
 """Opens whatever `CHECKPOINT` names, without reading its weights.
 
-    bundled        the small model that comes with the package
+    bundled        the model that comes with the package; `bundled_small` is
+                   a quarter of it
     a hub id       `google/t5-large-lm-adapt`, `t5-small@REVISION`: fetched
                    from the Hugging Face hub, or found in its cache (`hub.py`)
     a folder       of Hugging Face (`huggingface.py`) or of T5X
@@ -48,7 +49,7 @@ def _is_huggingface(folder: pathlib.Path) -> bool:
   config = folder / "config.json"
   if not config.is_file():
     return False
-  # The bundled model has a config.json as well, of T5Config's fields; that of
+  # Bundled models have a config.json as well, of T5Config's fields; that of
   # released umT5 has no model_type.
   return (
       not artifacts.read_json(config)
