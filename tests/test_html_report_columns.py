@@ -84,7 +84,12 @@ def _experiments(tmp_path):
           "methods": {"prompt_tuning": (4, 4), "xprompt": (1, 1)},
           "train": {"num_steps": 20},
       },
-      fine={"methods": {"fine_tuning": (3, 4)}, "train": {"num_steps": 20}},
+      fine={
+          "methods": {"fine_tuning": (3, 4)},
+          "train": {"num_steps": 20},
+          # Its own, as gin/methods/ has it.
+          "model": {"dropout_rate": 0.1},
+      },
   )
   return [
       tmp_path / name

@@ -22,6 +22,8 @@ _PLAIN = (TUNING, "no_prompt")
 # How rows are computed together, and where data come from: fingerprints say
 # what they are.
 _NOT_DATA = ("buckets", "module", "train_split", "validation_split")
+# How a model is trained, not what it answers.
+_NOT_MODEL = ("dropout_rate", "remat")
 
 
 def settings_of(part: Part) -> dict[str, Any]:
@@ -29,6 +31,7 @@ def settings_of(part: Part) -> dict[str, Any]:
   run = part.run
   task = {k: v for k, v in run.section("task").items() if k not in _NOT_DATA}
   task.pop("name", None)
+  model = {k: v for k, v in run.section("model").items() if k not in _NOT_MODEL}
   splits = run.config.get("splits"), run.config.get("test")
   found = {
       "protocol": run.protocol,
@@ -37,7 +40,7 @@ def settings_of(part: Part) -> dict[str, Any]:
       "few-shot seed": (task.pop("few_shot_seed", None),),
       "few-shot draw": run.config.get("few_shot"),
       "data": (*splits, task, part.num_examples),
-      "model": run.section("model"),
+      "model": model,
       "weights": run.config.get("frozen_params"),
       "prediction": (
           run.config.get("predict_by", "generate"),
