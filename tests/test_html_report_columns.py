@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tests import report_files
+from xprompt_jax.html_report import grouping, reading
 
 
 def test_a_table_whose_rows_read_different_tasks(tmp_path):
@@ -159,3 +160,18 @@ def test_files_of_tasks_with_one_slug(tmp_path):
   )
   names = [item.name for item in report_files.sections(suite)["scores"].items]
   assert names == ["scores", "scores_test", "scores_a_b", "scores_a_b_2"]
+
+
+def test_few_shot_data_are_other_data_as_a_matter_of_course(tmp_path):
+  whole = report_files.write_run(tmp_path / "whole", methods={"xprompt": (3,)})
+  few = report_files.write_run(tmp_path / "few", methods={"xprompt": (1,)})
+  summary = json.loads((few / "result.json").read_text())
+  summary["config"]["task"]["few_shot"] = 16
+  summary["config"] |= {"splits": {"train": "c" * 64}, "few_shot": "d" * 64}
+  report_files.write_json(few / "result.json", summary)
+  parts = [
+      part
+      for run in reading.read_runs([whole, few])
+      for part in reading.parts(run)
+  ]
+  assert grouping.titles(parts) == ["rte, all examples", "rte, 16 examples"]

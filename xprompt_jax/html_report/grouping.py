@@ -213,6 +213,9 @@ def titles(parts: Sequence[Part]) -> list[str]:
     if "protocol" in differs:
       # They report other splits and read other halves.
       differs = [n for n in differs if n not in ("split", "data")]
+    if "few-shot examples" in differs:
+      # Of another number, they are others.
+      differs = [n for n in differs if n not in ("few-shot draw", "data")]
     words = dict.fromkeys(_text(name, part) for name in dict.fromkeys(differs))
     found.append(", ".join([part.task, *words]))
   return [
