@@ -36,7 +36,7 @@ RUNS = {
         "task_transfer",
         "xprompt_transfer",
     ],
-    "pieces": ["pieces_4", "pieces_8", "pieces_16", "pieces_32"],
+    "pieces": ["pieces_4", "pieces_16", "pieces_32"],
     "figure1_size": ["small", "large"],
 }
 MINI = ["mini_boolq", "mini_rte", "mini_cb", "mini_wsc"]
