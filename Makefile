@@ -21,7 +21,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
 help:
 	@echo "make demo    tune, score, prune, rewind and search on a bundled task"
 	@echo "make experiments  every table and figure of the paper on the bundled"
-	@echo "                  model into runs/experiments, and what they say into"
+	@echo "                  models into runs/experiments, and what they say into"
 	@echo "                  docs/experiments.md"
 	@echo "make test    check format, lint, types and layers, then run the tests"
 	@echo "make test-interop  install PyTorch, transformers, peft and t5 as"

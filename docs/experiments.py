@@ -6,7 +6,7 @@ Which claims of the paper (`claims.py`) hold on what was run. Every number comes
 from a result file, and so does every verdict: nothing is typed by hand.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 import pathlib
 import sys
 from typing import Any
@@ -226,9 +226,31 @@ def section(claim: Claim, folder: pathlib.Path) -> tuple[str, str]:
     said += f" {votes.count(-1)} of {len(votes)} tasks)"
     where = " and ".join(SPLITS[split] for split in sorted(splits))
     text = f"From `{claim.experiment}`, on {where}"
-    text += f"; margin {claim.margin} points.\n\n" if claim.margin else ".\n\n"
-    text += _table(_HEAD_OF_CLAIM, lines) + "\n"
+    text += f"; margin {claim.margin} points." if claim.margin else "."
+    text += f" {claim.note}" if claim.note else ""
+    text += f"\n\n{_table(_HEAD_OF_CLAIM, lines)}\n"
+    text += _on_other_splits(claim, runs, out, splits)
   return said, f"\n## {claim.title}: {said}\n\n{text}"
+
+
+def _on_other_splits(
+    claim: Claim, runs: Runs, out: Set[str], splits: Set[str]
+) -> str:
+  """The same differences where they decide nothing; "" for a split's claim."""
+  if claim.split is not None:
+    return ""
+  lines = [
+      [SPLITS[split], *_line(task, pair, compared[1])]
+      for split in SPLITS
+      if split not in splits
+      for task in dict.fromkeys(task for task, _ in runs if task not in out)
+      for pair in claim.pairs
+      if (compared := compare(runs, task, *pair, split)) is not None
+  ]
+  if not lines:
+    return ""
+  head = ("split", *_HEAD_OF_CLAIM[:-1])
+  return f"\nOn the other splits, which do not vote:\n\n{_table(head, lines)}\n"
 
 
 def random_section(folder: pathlib.Path) -> str:
@@ -258,6 +280,19 @@ def random_section(folder: pathlib.Path) -> str:
   )
 
 
+_HEAD_OF_EXPERIMENTS = (
+    "experiment",
+    "parameters",
+    "runs",
+    "tickets tried",
+    "seconds in stages",
+)
+
+
+def _counts(models: Set[int]) -> str:
+  return " and ".join(f"{number:,}" for number in sorted(models))
+
+
 def _about(folder: pathlib.Path) -> str:
   """The model, tasks and seeds of all runs, and how long each experiment took."""
   lines = []
@@ -265,7 +300,7 @@ def _about(folder: pathlib.Path) -> str:
   models, seeds = set(), set()
   for experiment in sorted(path.name for path in folder.iterdir()):
     runs = runs_of(folder / experiment)
-    seconds, tickets = 0.0, 0
+    seconds, tickets, own = 0.0, 0, set()
     for task, _ in runs:
       tasks[task] = None
     # One table may have several tasks.
@@ -273,21 +308,21 @@ def _about(folder: pathlib.Path) -> str:
       result = artifacts.read_json(path / artifacts.RESULT)
       config = result["config"]
       where = str(path / artifacts.RESULT)
-      models.add(sizes.model_parameters(config["model"], where))
+      own.add(sizes.model_parameters(config["model"], where))
       known = {r["seed"] for m in result["methods"] for r in m["rows"]}
       seeds.add(len(known - {None}))
       seconds += sum(result["seconds"].values())
       tickets += result.get("tickets_tried", 0)
+    models |= own
     if runs:
-      numbers = (len(runs), tickets, f"{seconds:.0f}")
+      numbers = (_counts(own), len(runs), tickets, f"{seconds:.0f}")
       lines.append([f"`{experiment}`", *map(str, numbers)])
-  parameters = " and ".join(f"{number:,}" for number in sorted(models))
   of_seeds = " or ".join(map(str, sorted(seeds)))
   return (
-      f"All of it is about a frozen T5 of {parameters} parameters and the tasks"
-      f" {', '.join(tasks)}, {of_seeds} seeds each, and about nothing else: not"
-      " about large T5s on real tasks.\n\n"
-      + _table(("experiment", "runs", "tickets tried", "seconds"), lines)
+      f"All of it is about frozen T5s of {_counts(models)} parameters and the"
+      f" tasks {', '.join(tasks)}, {of_seeds} seeds each, and about nothing else:"
+      " not about large T5s on real tasks.\n\n"
+      + _table(_HEAD_OF_EXPERIMENTS, lines)
       + "\n"
   )
 
@@ -317,7 +352,7 @@ gains on `retrained` is not due to longer training.
 
 
 def room(folder: pathlib.Path) -> str:
-  """What is left to gain on prompt tuning, on test; "" where it is not run.
+  """What is left to gain in Table 1, on test; "" where it is not run.
 
   Args:
     folder: with a folder for each experiment.
@@ -333,8 +368,8 @@ def room(folder: pathlib.Path) -> str:
   parts = ", ".join(f"{task} {mean:.2f}" for task, mean in means.items())
   most = 100 - min(means.values())
   return (
-      f"\nPrompt tuning itself scores, of 100 on test: {parts}. So no method can"
-      f" gain more than {most:.2f} points on it.\n"
+      f"\nIn `table1_methods` prompt tuning scores, of 100 on test: {parts}. There"
+      f" no method can gain more than {most:.2f} points on it.\n"
   )
 
 

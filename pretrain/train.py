@@ -4,8 +4,8 @@
     python -m pretrain.train --workdir runs/pretrain
     python -m pretrain.train --workdir runs/pretrain_small --model bundled_small
 
-47 minutes on one core of a shared 2-core machine. The state is saved every two
-minutes: a run that was killed goes on where it was. Threads get in each
+47 minutes, the small one 15, on one core of a shared 2-core machine. The state is
+saved every two minutes: a run that was killed goes on where it was. Threads get in each
 other's way on networks this small: XLA_FLAGS=--xla_cpu_multi_thread_eigen=false
 and a core of its own (`taskset`) made a step two to three times faster.
 `pretrain/export.py` turns the last state into the bundled checkpoint, whose
@@ -169,13 +169,20 @@ def save_state(path: pathlib.Path, step: int, state: tuple) -> None:
 
 
 def load_state(path: pathlib.Path, like: tuple) -> tuple[int, tuple]:
-  """Reads what `save_state` wrote; without a file, step 0 and `like`."""
+  """Reads what `save_state` wrote; without a file, step 0 and `like`.
+
+  Raises:
+    ValueError: it is of another model.
+  """
   if not path.exists():
     return 0, like
   arrays = safetensors.load_file(path)
   with safe_open(path, framework="numpy") as file:
     step = int(file.metadata()["step"])
   leaves = [jnp.asarray(arrays[name]) for name in sorted(arrays)]
+  expected = [leaf.shape for leaf in jax.tree.leaves(like)]
+  if [leaf.shape for leaf in leaves] != expected:
+    raise ValueError(f"{path}: the state of another model")
   return step, jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 

@@ -130,7 +130,7 @@ def test_what_a_file_tests_is_the_same_on_t5_large(name):
     for field in ("token_ratios", "piece_ratios"):
       # The bundled model takes some of the paper's.
       ratios = getattr(search, field)
-      whole = ratios == (0.1, 0.3, 0.6)
+      whole = ratios == (0.1, 0.3, 0.6) or name == "table5_length"
       expected = tuple(i / 10 for i in range(1, 10)) if whole else ratios
       assert getattr(same, field) == expected
     assert large[run].seeds == config.seeds

@@ -46,7 +46,7 @@ def test_seeds_of_one_column_are_equal(tmp_path):
         ({"frozen_params": "b" * 64}, "weights bbbbbb"),
         ({"predict_by": "rank"}, "predicted by rank"),
         ({"test": {"test": "c" * 64}}, "other data"),
-        ({"splits": {"train": "c" * 64}}, "other data"),
+        ({"splits": {"train": "c" * 64}}, "other training data"),
         ({"model": {**report_files.MODEL, "mlp_dim": 16}}, "684"),
     ],
 )
@@ -175,3 +175,12 @@ def test_few_shot_data_are_other_data_as_a_matter_of_course(tmp_path):
       for part in reading.parts(run)
   ]
   assert grouping.titles(parts) == ["rte, all examples", "rte, 16 examples"]
+  # Scores on other examples are another matter.
+  summary["config"]["splits"]["validation"] = "e" * 64
+  report_files.write_json(few / "result.json", summary)
+  parts = [
+      part
+      for run in reading.read_runs([whole, few])
+      for part in reading.parts(run)
+  ]
+  assert grouping.titles(parts)[1] == "rte, 16 examples, other data"

@@ -32,14 +32,17 @@ def settings_of(part: Part) -> dict[str, Any]:
   task = {k: v for k, v in run.section("task").items() if k not in _NOT_DATA}
   task.pop("name", None)
   model = {k: v for k, v in run.section("model").items() if k not in _NOT_MODEL}
-  splits = run.config.get("splits"), run.config.get("test")
+  splits = dict(run.config.get("splits") or {})
+  counts = dict(part.num_examples)
+  trained_on = splits.pop("train", None), counts.pop("train", None)
   found = {
       "protocol": run.protocol,
       "split": part.split,
       "few-shot examples": (task.pop("few_shot", None),),
       "few-shot seed": (task.pop("few_shot_seed", None),),
       "few-shot draw": run.config.get("few_shot"),
-      "data": (*splits, task, part.num_examples),
+      "training data": trained_on,
+      "data": (splits, run.config.get("test"), task, counts),
       "model": model,
       "weights": run.config.get("frozen_params"),
       "prediction": (
@@ -215,7 +218,8 @@ def titles(parts: Sequence[Part]) -> list[str]:
       differs = [n for n in differs if n not in ("split", "data")]
     if "few-shot examples" in differs:
       # Of another number, they are others.
-      differs = [n for n in differs if n not in ("few-shot draw", "data")]
+      implied = ("few-shot draw", "training data")
+      differs = [n for n in differs if n not in implied]
     words = dict.fromkeys(_text(name, part) for name in dict.fromkeys(differs))
     found.append(", ".join([part.task, *words]))
   return [

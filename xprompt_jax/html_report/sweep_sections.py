@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from xprompt_jax.html_report import (
     charts,
     run_settings,
+    score_tables,
     sentences,
     sweep_tables,
 )
@@ -41,6 +42,24 @@ def _pictures(sweep: Sweep, anchor: str) -> list[Picture]:
   return found
 
 
+def _tables(sweep: Sweep, anchor: str) -> list[Table]:
+  """The split that is reported, then the others, the selecting one too."""
+  by = f"by {', '.join(sweep.titles)}"
+  beside = score_tables.beside(sweep.parts, sweep.parts[0].split)
+  return [
+      sweep_tables.table(sweep, anchor, f"Scores in percent {by}"),
+      *(
+          sweep_tables.table(
+              sweep,
+              f"{anchor}_{split}",
+              f"Scores in percent on {name}, {by}",
+              split,
+          )
+          for split, name in beside
+      ),
+  ]
+
+
 def build(sweeps: Sequence[Sweep]) -> list[Section]:
   """A section for each sweep."""
   sections = []
@@ -54,10 +73,10 @@ def build(sweeps: Sequence[Sweep]) -> list[Section]:
       )
       anchor = f"{anchor}_{number + 1}"
     what = f"One row for each {' and '.join(sweep.titles)}"
-    table = sweep_tables.table(
-        sweep, anchor, f"Scores in percent by {', '.join(sweep.titles)}"
-    )
-    items: list[Table | Picture] = [table, *_pictures(sweep, anchor)]
+    items: list[Table | Picture] = [
+        *_tables(sweep, anchor),
+        *_pictures(sweep, anchor),
+    ]
     text = [
         sentences.shown(what, sweep.parts),
         run_settings.sentence(sweep.parts),

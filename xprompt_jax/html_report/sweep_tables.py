@@ -50,8 +50,17 @@ def _columns(sweep: Sweep) -> tuple[list[str], list[int]]:
   return titles, [tasks, protocols]
 
 
-def table(sweep: Sweep, name: str, caption: str) -> Table:
-  """Scores of each method for each setting, and what XPrompt gains."""
+def table(
+    sweep: Sweep, name: str, caption: str, split: str | None = None
+) -> Table:
+  """Scores of each method for each setting, and what XPrompt gains.
+
+  Args:
+    sweep: the runs.
+    name: of the CSV file.
+    caption: of the table.
+    split: None takes the one that each run reports.
+  """
   methods = shown_methods(sweep)
   titles, (tasks, protocols) = _columns(sweep)
   rows, records = [], []
@@ -61,28 +70,16 @@ def table(sweep: Sweep, name: str, caption: str) -> Table:
       row.append(part.task)
     if protocols:
       row.append(part.run.protocol)
-    ends = score_tables.difference_cells(part, "xprompt", score_tables.TUNING)
-    scores = [score_tables.score_cell(part, method) for method in methods]
+    ends = score_tables.difference_cells(
+        part, "xprompt", score_tables.TUNING, split
+    )
+    scores = [score_tables.score_cell(part, m, split=split) for m in methods]
     rows.append([*row, str(len(part.seeds)), *scores, *ends])
-    for method in methods:
-      values = [v for v in part.values(method, "score") if v is not None]
-      if values:
-        mean, spread = cells.mean_and_spread(values)
-        records.append(
-            [
-                *sweep.labels[number],
-                part.run.name,
-                part.task,
-                part.run.protocol,
-                part.split,
-                method,
-                len(values),
-                round(mean, 6),
-                round(spread, 6),
-                score_tables.shares(part, method, "score") or "",
-                *_gain(part, method),
-            ]
-        )
+    records += [
+        [*sweep.labels[number], *record]
+        for method in methods
+        if (record := _record(part, method, split))
+    ]
   ends = ["XPrompt minus prompt tuning", "95 % interval", "verdict"]
   shown = [score_tables.method_title(sweep.parts, m) for m in methods]
   columns = [*titles, "seeds", *shown, *ends]
@@ -100,10 +97,26 @@ def table(sweep: Sweep, name: str, caption: str) -> Table:
   )
 
 
-def _gain(part: Part, method: str) -> list[object]:
-  """What a method gains on prompt tuning, as the CSV files have it."""
+def _record(part: Part, method: str, split: str | None) -> list[object] | None:
+  """A method's numbers as the CSV files have them; None where it has none."""
+  known = [v for v in part.values(method, "score", split) if v is not None]
+  if not known:
+    return None
+  mean, spread = cells.mean_and_spread(known)
   base = score_tables.base_of(part, method)
-  return score_tables.gain_record(differences.between(part, method, base))
+  gain = differences.between(part, method, base, split)
+  return [
+      part.run.name,
+      part.task,
+      part.run.protocol,
+      split or part.split,
+      method,
+      len(known),
+      round(mean, 6),
+      round(spread, 6),
+      score_tables.shares(part, method, "score", split) or "",
+      *score_tables.gain_record(gain),
+  ]
 
 
 def numbers(sweep: Sweep) -> list[float] | None:
