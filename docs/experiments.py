@@ -280,13 +280,7 @@ def random_section(folder: pathlib.Path) -> str:
   )
 
 
-_HEAD_OF_EXPERIMENTS = (
-    "experiment",
-    "parameters",
-    "runs",
-    "tickets tried",
-    "seconds in stages",
-)
+_HEAD_OF_EXPERIMENTS = ("experiment", "parameters", "runs", "tickets tried")
 
 
 def _counts(models: Set[int]) -> str:
@@ -294,13 +288,13 @@ def _counts(models: Set[int]) -> str:
 
 
 def _about(folder: pathlib.Path) -> str:
-  """The model, tasks and seeds of all runs, and how long each experiment took."""
+  """The models, tasks and seeds of all runs."""
   lines = []
   tasks: dict[str, None] = {}
   models, seeds = set(), set()
   for experiment in sorted(path.name for path in folder.iterdir()):
     runs = runs_of(folder / experiment)
-    seconds, tickets, own = 0.0, 0, set()
+    tickets, own = 0, set()
     for task, _ in runs:
       tasks[task] = None
     # One table may have several tasks.
@@ -311,11 +305,10 @@ def _about(folder: pathlib.Path) -> str:
       own.add(sizes.model_parameters(config["model"], where))
       known = {r["seed"] for m in result["methods"] for r in m["rows"]}
       seeds.add(len(known - {None}))
-      seconds += sum(result["seconds"].values())
       tickets += result.get("tickets_tried", 0)
     models |= own
     if runs:
-      numbers = (_counts(own), len(runs), tickets, f"{seconds:.0f}")
+      numbers = (_counts(own), len(runs), tickets)
       lines.append([f"`{experiment}`", *map(str, numbers)])
   of_seeds = " or ".join(map(str, sorted(seeds)))
   return (

@@ -239,7 +239,7 @@ def test_the_page_names_model_tasks_and_what_random_tickets_gain(tmp_path):
   assert f"frozen T5s of {parameters} parameters and the tasks a, 2 seeds" in (
       text
   )
-  assert f"| `random_tickets` | {parameters} | 1 | 18 | 4 |" in text
+  assert f"| `random_tickets` | {parameters} | 1 | 18 |" in text
   assert "| Reversed XPrompt is the worst | not run |" in text
   assert (
       "| a | test | xprompt minus xprompt_random | +25.00 | 6/8 against 4/8 |"
