@@ -141,6 +141,10 @@ CLAIMS = (
                 _ticket(f"shots_{shots}"),
                 Side("prompt_tuning", f"shots_{shots}"),
             ),
+            note=(
+                "XPrompt has trained twice as many steps, and there is no"
+                " `retrained` to compare with: the gain may be due to that."
+            ),
         )
         for shots in (16, 32)
     ),
