@@ -255,7 +255,7 @@ def _on_other_splits(
 
 def random_section(folder: pathlib.Path) -> str:
   """What the same budget of random tickets gains, on each split."""
-  runs = runs_of(folder / "random_tickets")
+  runs = runs_of(folder / "table1_methods")
   lines, chosen = [], []
   for (task, _), path in runs.items():
     if said := verdicts.choosing(
@@ -270,7 +270,7 @@ def random_section(folder: pathlib.Path) -> str:
           lines.append([task, name, *difference[1:]])
   text = "\n## What the same budget of random tickets gains\n\n"
   if not lines:
-    return f"{text}Not run: `random_tickets`.\n"
+    return f"{text}Not run: `table1_methods`.\n"
   head = ("task", "split", *_HEAD_OF_CLAIM[1:-1])
   return (
       f"{text}`xprompt_random` tries as many tickets as XPrompt, by the same"

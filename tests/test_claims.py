@@ -230,7 +230,7 @@ def _right(*rows):
 
 def test_the_page_names_model_tasks_and_what_random_tickets_gain(tmp_path):
   _write(
-      tmp_path / "random_tickets",
+      tmp_path / "table1_methods",
       is_sweep=False,
       a={"prompt_tuning": (1, 1), "xprompt": (3, 3), "xprompt_random": (2, 2)},
   )
@@ -239,7 +239,7 @@ def test_the_page_names_model_tasks_and_what_random_tickets_gain(tmp_path):
   assert f"frozen T5s of {parameters} parameters and the tasks a, 2 seeds" in (
       text
   )
-  assert f"| `random_tickets` | {parameters} | 1 | 18 |" in text
+  assert f"| `table1_methods` | {parameters} | 1 | 18 |" in text
   assert "| Reversed XPrompt is the worst | not run |" in text
   assert (
       "| a | test | xprompt minus xprompt_random | +25.00 | 6/8 against 4/8 |"
