@@ -65,6 +65,21 @@ def test_what_differs_has_a_column_of_its_own(tmp_path, change, label):
   assert rows[0] == ["fine-tuning", "-", "100.00 (8/8)"]
 
 
+def test_other_sizes_are_other_weights_as_a_matter_of_course(tmp_path):
+  one = report_files.write_run(tmp_path / "one", methods={"xprompt": (3,)})
+  two = report_files.write_run(tmp_path / "two", methods={"xprompt": (1,)})
+  summary = json.loads((two / "result.json").read_text())
+  summary["config"]["model"]["mlp_dim"] = 16
+  summary["config"]["frozen_params"] = "b" * 64
+  report_files.write_json(two / "result.json", summary)
+  parts = [
+      part
+      for run in reading.read_runs([one, two])
+      for part in reading.parts(run)
+  ]
+  assert grouping.titles(parts) == ["rte, 492", "rte, 684"]
+
+
 def test_a_cell_says_if_it_has_fewer_seeds(tmp_path):
   run = report_files.write_run(
       tmp_path / "rte", methods={"xprompt": (3, 3), "reversed": (1,)}

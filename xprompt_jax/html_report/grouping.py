@@ -220,6 +220,8 @@ def titles(parts: Sequence[Part]) -> list[str]:
       # Of another number, they are others.
       implied = ("few-shot draw", "training data")
       differs = [n for n in differs if n not in implied]
+    if "model" in differs:
+      differs = [n for n in differs if n != "weights"]
     words = dict.fromkeys(_text(name, part) for name in dict.fromkeys(differs))
     found.append(", ".join([part.task, *words]))
   return [
