@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 import itertools
+import textwrap
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -97,6 +98,7 @@ def sweep_lines(
     sweep: Sweep,
     own: Sequence[int],
     labels: Sequence[str],
+    what: str,
     methods: Sequence[str],
     places: Sequence[float] | None,
     name: str,
@@ -114,19 +116,21 @@ def sweep_lines(
         series.setdefault(method, {}).setdefault(x, []).extend(values)
   if len(set(xs)) < 2 or not series:
     return None
-  title = ", ".join(sweep.titles)
-  if "model" in sweep.fields:
-    title = names.field("model")
   wide = places is not None and min(xs) > 0 and max(xs) / min(xs) >= 8
+  # All labels together are about as wide as the axis.
+  width = max(8, 60 // len(xs))
   ticks = {
-      x: label.replace(" (", "\n(").replace(", ", ",\n")
+      x: "\n".join(
+          textwrap.fill(part, width, break_on_hyphens=False)
+          for part in label.split(", ")
+      )
       for x, label in zip(xs, labels, strict=True)
   }
   return lines(
       name,
       caption,
       series,
-      (title, "score, %"),
+      (what, "score, %"),
       ticks,
       logarithmic=wide,
   )

@@ -25,13 +25,13 @@ def _pictures(sweep: Sweep, anchor: str) -> list[Picture]:
   found = []
   groups = dict.fromkeys((p.task, p.run.protocol) for p in sweep.parts)
   for task, protocol in groups:
-    own, labels = sweep_tables.positions(sweep, task, protocol)
-    what = ", ".join(sweep.titles)
+    own, labels, what = sweep_tables.positions(sweep, task, protocol)
     end = f", {protocol} protocol" if len({p for _, p in groups}) > 1 else ""
     picture = charts.sweep_lines(
         sweep,
         own,
         labels,
+        what,
         methods,
         None if numbers is None else [numbers[i] for i in own],
         slug(f"{anchor}_{task}{end}"),

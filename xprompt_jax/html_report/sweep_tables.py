@@ -1,7 +1,5 @@
 """One row for each setting of runs that differ in some (Tables 4 to 7)."""
 
-from collections.abc import Sequence
-
 from xprompt_jax import cells
 from xprompt_jax.html_report import differences, score_tables
 from xprompt_jax.html_report.content import Table
@@ -133,10 +131,13 @@ def numbers(sweep: Sweep) -> list[float] | None:
 
 def positions(
     sweep: Sweep, task: str, protocol: str
-) -> tuple[list[int], Sequence[str]]:
-  """Which parts of a sweep are one task's, and their labels in one text each.
+) -> tuple[list[int], list[str], str]:
+  """Which parts of a sweep are one task's, and how an axis names them.
 
-  Where models differ, their size is the label.
+  Where models differ, their size is the label; what does not differ is left out.
+
+  Returns:
+    Their indices, a label for each, and what the labels are.
   """
   own = [
       i
@@ -144,6 +145,12 @@ def positions(
       if (part.task, part.run.protocol) == (task, protocol)
   ]
   if "model" in sweep.fields:
-    place = sweep.fields.index("model")
-    return own, [sweep.labels[i][place] for i in own]
-  return own, [", ".join(sweep.labels[i]) for i in own]
+    shown = [sweep.fields.index("model")]
+  else:
+    shown = [
+        k
+        for k in range(len(sweep.titles))
+        if len({sweep.labels[i][k] for i in own}) > 1
+    ]
+  labels = [", ".join(sweep.labels[i][k] for k in shown) for i in own]
+  return own, labels, ", ".join(sweep.titles[k] for k in shown)
