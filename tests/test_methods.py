@@ -254,10 +254,10 @@ def test_a_stopped_baseline_ends_bit_for_bit_where_another_one_ends(
       raise Stopped
     return scores(trained)
 
-  whole = trainer_of(tmp_path / "a", method, optimizer, two_ones).train(start)
+  whole = trainer_of(tmp_path / "a", method, optimizer, scores).train(start)
   with pytest.raises(Stopped):
     trainer_of(tmp_path / "b", method, optimizer, stopping).train(start)
-  again = trainer_of(tmp_path / "b", method, optimizer, two_ones).train(start)
+  again = trainer_of(tmp_path / "b", method, optimizer, scores).train(start)
   jax.tree.map(np.testing.assert_array_equal, again.trained, whole.trained)
   for file in (artifacts.STATE, artifacts.METRICS):
     assert (tmp_path / "a" / file).read_bytes() == (
