@@ -4,9 +4,9 @@
     python -m pretrain.train --workdir runs/pretrain
     python -m pretrain.train --workdir runs/pretrain_small --model bundled_small
 
-47 minutes, the small one 15, on one core of a shared 2-core machine. The state is
-saved every two minutes: a run that was killed goes on where it was. Threads get in each
-other's way on networks this small: XLA_FLAGS=--xla_cpu_multi_thread_eigen=false
+47 minutes, the small one 15, on one core of a shared 2-core machine. The state
+is saved every two minutes: a run that was killed goes on where it was. Threads
+get in each other's way on networks this small: XLA_FLAGS=--xla_cpu_multi_thread_eigen=false
 and a core of its own (`taskset`) made a step two to three times faster.
 `pretrain/export.py` turns the last state into the bundled checkpoint, whose
 README says how the run of the larger one differed.

@@ -122,3 +122,12 @@ def test_pretraining_draws_none_of_the_tasks_inputs():
       text = [words[index] for index in row if index > 1]
       tails = {" ".join(text[start:]) for start in range(len(text))}
       assert not tails & left_out
+
+
+def test_the_state_of_another_model_is_refused(tmp_path):
+  path = tmp_path / "state.safetensors"
+  train.save_state(path, 3, (np.zeros((4, 2), np.float32),))
+  step, (leaf,) = train.load_state(path, (np.ones((4, 2), np.float32),))
+  assert (step, leaf.tolist()) == (3, [[0.0, 0.0]] * 4)
+  with pytest.raises(ValueError, match="the state of another model"):
+    train.load_state(path, (np.ones((2, 2), np.float32),))

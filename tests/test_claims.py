@@ -240,6 +240,10 @@ def test_the_page_names_model_tasks_and_what_random_tickets_gain(tmp_path):
       text
   )
   assert f"| `table1_methods` | {parameters} | 1 | 18 |" in text
+  assert (
+      "In `table1_methods` prompt tuning scores, of 100 on test: a 25.00."
+      in (text)
+  )
   assert "| Reversed XPrompt is the worst | not run |" in text
   assert (
       "| a | test | xprompt minus xprompt_random | +25.00 | 6/8 against 4/8 |"

@@ -65,6 +65,11 @@ def test_what_differs_has_a_column_of_its_own(tmp_path, change, label):
   assert rows[0] == ["fine-tuning", "-", "100.00 (8/8)"]
 
 
+def titles_of(*workdirs):
+  runs = reading.read_runs(workdirs)
+  return grouping.titles([p for run in runs for p in reading.parts(run)])
+
+
 def test_other_sizes_are_other_weights_as_a_matter_of_course(tmp_path):
   one = report_files.write_run(tmp_path / "one", methods={"xprompt": (3,)})
   two = report_files.write_run(tmp_path / "two", methods={"xprompt": (1,)})
@@ -72,12 +77,7 @@ def test_other_sizes_are_other_weights_as_a_matter_of_course(tmp_path):
   summary["config"]["model"]["mlp_dim"] = 16
   summary["config"]["frozen_params"] = "b" * 64
   report_files.write_json(two / "result.json", summary)
-  parts = [
-      part
-      for run in reading.read_runs([one, two])
-      for part in reading.parts(run)
-  ]
-  assert grouping.titles(parts) == ["rte, 492", "rte, 684"]
+  assert titles_of(one, two) == ["rte, 492", "rte, 684"]
 
 
 def test_a_cell_says_if_it_has_fewer_seeds(tmp_path):
@@ -184,18 +184,8 @@ def test_few_shot_data_are_other_data_as_a_matter_of_course(tmp_path):
   summary["config"]["task"]["few_shot"] = 16
   summary["config"] |= {"splits": {"train": "c" * 64}, "few_shot": "d" * 64}
   report_files.write_json(few / "result.json", summary)
-  parts = [
-      part
-      for run in reading.read_runs([whole, few])
-      for part in reading.parts(run)
-  ]
-  assert grouping.titles(parts) == ["rte, all examples", "rte, 16 examples"]
+  assert titles_of(whole, few) == ["rte, all examples", "rte, 16 examples"]
   # Scores on other examples are another matter.
   summary["config"]["splits"]["validation"] = "e" * 64
   report_files.write_json(few / "result.json", summary)
-  parts = [
-      part
-      for run in reading.read_runs([whole, few])
-      for part in reading.parts(run)
-  ]
-  assert grouping.titles(parts)[1] == "rte, 16 examples, other data"
+  assert titles_of(whole, few)[1] == "rte, 16 examples, other data"
