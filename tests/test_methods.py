@@ -268,16 +268,19 @@ def test_a_stopped_baseline_ends_bit_for_bit_where_another_one_ends(
   assert {leaf[name], f"best_{leaf[name]}", "optimizer/0", "step"} <= names
 
 
+def two_ones(trained):
+  return [{"score": 1.0}] * 2
+
+
 def test_a_state_that_lacks_a_leaf_is_refused(tmp_path):
   method, optimizer = METHODS["p_tuning_v2"]
   start = start_of(method, (4, 9))
-  scores = lambda trained: [{"score": 1.0}] * 2  # noqa: E731
-  trainer_of(tmp_path, method, optimizer, scores).train(start)
+  trainer_of(tmp_path, method, optimizer, two_ones).train(start)
   arrays = artifacts.load_arrays(tmp_path / artifacts.STATE)
   del arrays["cross"]
   artifacts.save_arrays(tmp_path / artifacts.STATE, arrays)
   with pytest.raises(UserError, match=r"cross: found None, expected shape"):
-    trainer_of(tmp_path, method, optimizer, scores).train(start)
+    trainer_of(tmp_path, method, optimizer, two_ones).train(start)
 
 
 @pytest.mark.parametrize(
@@ -312,9 +315,8 @@ def test_a_state_of_another_optimizer_is_refused(tmp_path, changed, message):
       tmp_path / artifacts.STATE,
       {name: leaf for name, leaf in arrays.items() if leaf is not None},
   )
-  scores = lambda trained: [{"score": 1.0}] * 2  # noqa: E731
   with pytest.raises(UserError, match=message):
-    trainer_of(tmp_path, method, optimizer, scores).train(start)
+    trainer_of(tmp_path, method, optimizer, two_ones).train(start)
 
 
 def test_rows_start_from_their_seed_alone():

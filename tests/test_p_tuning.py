@@ -11,9 +11,12 @@ from xprompt_jax.methods.p_tuning import PTuning, lstm
 from xprompt_jax.types import UserError
 
 
+def sigmoid(x):
+  return 1 / (1 + np.exp(-x))
+
+
 def lstm_by_hand(leaves, inputs):
   """Hochreiter and Schmidhuber 1997 with torch's gates, a loop in NumPy."""
-  sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
   hidden = cell = np.zeros(leaves["hidden"].shape[0])
   found = []
   for x in inputs:
@@ -104,3 +107,11 @@ def test_each_name_builds_its_method():
     assert method.length == (0 if name == "fine_tuning" else 6)
   with pytest.raises(ValueError, match="prompt_tuning is no baseline"):
     build_baseline(MethodConfig(), 6)
+
+
+def test_the_encoder_is_compiled_once_for_equal_methods():
+  before = PTuning.prompt._cache_size()
+  for _ in range(3):
+    method = PTuning(length=3, encoder="lstm")
+    method.prompt(method.initial(jax.random.key(0), examples.TINY, None))
+  assert PTuning.prompt._cache_size() == before + 1

@@ -294,16 +294,7 @@ def load_experiment(
       vocab_size=config.model.vocab_size,
   )
   _check_way(config, vocabulary, splits)
-  mesh = None
-  if jax.device_count() > 1 or config.num_model_partitions > 1:
-    mesh = partitioning.make_mesh(config.num_model_partitions)
-    require(
-        config.train.batch_size % mesh.shape["data"] == 0,
-        "TrainConfig.batch_size",
-        config.train.batch_size,
-        f"a multiple of the {mesh.shape['data']} devices along the mesh's data"
-        " axis",
-    )
+  mesh = _mesh(config)
   frozen = (weights or SharedWeights()).load(config, mesh)
   return Experiment(
       config=config,
@@ -318,6 +309,21 @@ def load_experiment(
       mesh=mesh,
       others=others,
   )
+
+
+def _mesh(config: ExperimentConfig) -> Mesh | None:
+  """All devices as data x model; None where there is one."""
+  if jax.device_count() == 1 and config.num_model_partitions == 1:
+    return None
+  mesh = partitioning.make_mesh(config.num_model_partitions)
+  require(
+      config.train.batch_size % mesh.shape["data"] == 0,
+      "TrainConfig.batch_size",
+      config.train.batch_size,
+      f"a multiple of the {mesh.shape['data']} devices along the mesh's data"
+      " axis",
+  )
+  return mesh
 
 
 def _check_way(

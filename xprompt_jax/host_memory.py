@@ -2,8 +2,10 @@
 
 XLA takes a program's temporaries from malloc and gives them back after each
 call. glibc returns buffers of that size to the kernel, which then hands out
-zeroed pages again at the next call: on a CPU this took longer than the
-arithmetic (`python -m benchmarks.host_memory`).
+zeroed pages again at the next call. What that costs depends on shapes: in one
+run of xprompt_superglue.gin on two cores the kernel took 12 of 25 minutes of
+CPU time, and half a minute since; `python -m benchmarks.host_memory` measures
+one shape.
 """
 
 import ctypes

@@ -73,7 +73,8 @@ def train(
       print(f"{name}: failed: {reason}")
     print(flush=True)
   kept = {k: v for k, v in earlier.items() if k not in tasks}
-  stale = [name for name in kept if not is_partial or name in _stale(workdir)]
+  marked = set(_stale(workdir)) if is_partial else set(kept)
+  stale = [name for name in kept if name in marked]
   summaries = {**kept, **summaries}
   result = scoreboard.suite_result(summaries, failed, is_sweep=is_sweep)
   result["runs"] = list(summaries)

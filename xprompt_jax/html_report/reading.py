@@ -61,11 +61,11 @@ class Run:
     """Training examples of each task, where they were drawn by seed."""
     return self.section("task").get("few_shot")
 
-  def lines(self, name: str) -> list[dict[str, Any]]:
+  def lines(self, name: str) -> list[Row]:
     """A file of JSON lines; none where it is not there."""
     path = self.path / name
     lines = artifacts.read_json_lines(path)
-    return list(check_rows(path, "lines", lines, ("validation",)))  # type: ignore[arg-type]
+    return check_rows(path, "lines", lines, ("validation",))
 
   def optional_json(self, name: str) -> dict[str, Any] | None:
     """A JSON object; None where the file is not there."""
