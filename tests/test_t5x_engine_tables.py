@@ -228,7 +228,9 @@ def test_a_device_that_is_out_of_memory(
     engines_of, tmp_path, monkeypatch, step
 ):
   engines = engines_of()
-  trainer = t5x_tables.make_inside(tmp_path, engines)
+  trainer = t5x_tables.make_inside(
+      tmp_path, engines, num_steps=1, eval_every_steps=1
+  )
   monkeypatch.setattr(
       one_prompt._Trainer,
       "_partitioned_train_step",

@@ -170,7 +170,7 @@ class _Trainer(trainer.Trainer):
     T5X raises one error of its threads at each call; who trained has met them.
     """
     self._frozen = None
-    vars(self).pop("_partitioned_train_step", None)
+    self.__dict__.pop("_partitioned_train_step", None)
     while True:
       try:
         return super().close()

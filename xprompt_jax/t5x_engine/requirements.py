@@ -6,6 +6,7 @@ Nothing here imports T5X but the function that looks for it.
 import importlib
 import warnings
 
+from xprompt_jax import tokenization
 from xprompt_jax.methods.config import PROMPT_TUNING
 from xprompt_jax.optimizer import OptimizerConfig
 from xprompt_jax.t5.config import T5Config
@@ -33,7 +34,7 @@ def check_importable() -> None:
     UserError: it, or something that it needs, is not there.
   """
   try:
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), tokenization.quiet_stderr():
       warnings.simplefilter("ignore")
       for name in _MODULES:
         importlib.import_module(name)
@@ -45,6 +46,8 @@ def check_importable() -> None:
         f" ('git clone {REPOSITORY} && git -C t5x checkout {COMMIT} && export"
         " PYTHONPATH=$PWD/t5x') and what it needs: docs/t5x.md, Installing T5X"
     ) from e
+  # T5X has imported TensorFlow, which would take the memory of every GPU.
+  tokenization.import_seqio("--engine=t5x")
 
 
 def check_config(
