@@ -264,3 +264,4 @@ def test_all_engines_are_closed_when_one_cannot_be(engines_of, monkeypatch):
   with pytest.raises(ValueError, match="stuck"):
     engines.close()
   assert set(closed) == set(made.values())
+  assert engines._made == {}

@@ -79,5 +79,5 @@ class Engines:
     with contextlib.ExitStack() as stack:
       for one in self._made.values():
         stack.callback(one.close)
-    self._made.clear()
-    self._placed.clear()
+      self._made.clear()
+      self._placed.clear()
