@@ -11,7 +11,9 @@ from tests import t5x_required
 t5_network = t5x_required.t5x_module("t5x.examples.t5.network")
 scalable_network = t5x_required.t5x_module("t5x.examples.scalable_t5.network")
 partitioning = t5x_required.t5x_module("t5x.partitioning")
-one_prompt = t5x_required.t5x_module("xprompt_jax.t5x_engine.one_prompt")
+frozen_weights = t5x_required.t5x_module(
+    "xprompt_jax.t5x_engine.frozen_weights"
+)
 utils = t5x_required.t5x_module("t5x.utils")
 
 
@@ -36,7 +38,7 @@ def network_of(config, network=t5_network, **kwargs):
 def initializer_of(model, input_shapes, kind=utils.TrainStateInitializer):
   """T5X's partitioner on one device, and what makes a train state there."""
   partitioner = partitioning.PjitPartitioner(
-      num_partitions=1, logical_axis_rules=one_prompt.RULES
+      num_partitions=1, logical_axis_rules=frozen_weights.RULES
   )
   initializer = kind(
       optimizer_def=model.optimizer_def,

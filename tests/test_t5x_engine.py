@@ -55,7 +55,11 @@ NAMES = (names.PROMPT, names.TOKEN_MASK, names.PIECE_MASK)
 NETWORKS = {
     "t5": (t5x_network, {}),
     "scanned": (scalable_network, {"scan_layers": True}),
-    "unscanned": (scalable_network, {"scan_layers": False}),
+    # T5X's gin files have this policy, by which its decoder would lose its masks.
+    "unscanned": (
+        scalable_network,
+        {"scan_layers": False, "remat_policy": "minimal"},
+    ),
 }
 
 

@@ -5,8 +5,8 @@ small random one on real WSC rows where they are at hand.
 """
 
 import os
-import pathlib
 import re
+import signal
 import subprocess
 import sys
 
@@ -29,7 +29,7 @@ BUNDLED = (
     "--gin.SEEDS=(0,)",
     "--gin.BATCH_SIZE=4",
     "--gin.NUM_STEPS=2",
-    "--gin.EVAL_EVERY_STEPS=2",
+    "--gin.EVAL_EVERY_STEPS=1",
     "--gin.BUCKETS=(32,)",
     "--gin.TOKEN_RATIOS=(0.5,)",
     "--gin.PIECE_RATIOS=(0.25,)",
@@ -43,21 +43,11 @@ OWN_LINE = re.compile(
 )
 
 
-def command(name, workdir, *flags, devices=1, **environment):
-  """Runs a command to its end, in a process with so many devices.
-
-  Nothing but the program's own lines is on standard error.
-  """
+def process(*arguments, devices=1, **environment):
+  """Runs Python to its end, in a process with so many devices."""
   count = f"--xla_force_host_platform_device_count={devices}"
-  done = subprocess.run(
-      [
-          sys.executable,
-          "-m",
-          "xprompt_jax.main",
-          name,
-          *flags,
-          f"--workdir={workdir}",
-      ],
+  return subprocess.run(
+      [sys.executable, *arguments],
       env={
           **os.environ,
           "XLA_FLAGS": count,
@@ -68,6 +58,15 @@ def command(name, workdir, *flags, devices=1, **environment):
       text=True,
       check=False,
   )
+
+
+def command(name, workdir, *flags, **settings):
+  """Runs a command to its end.
+
+  Nothing but the program's own lines is on standard error.
+  """
+  flags = (*flags, f"--workdir={workdir}")
+  done = process("-m", "xprompt_jax.main", name, *flags, **settings)
   assert done.returncode == 0, done.stderr[-3000:]
   others = [
       line for line in done.stderr.splitlines() if not OWN_LINE.fullmatch(line)
@@ -83,14 +82,13 @@ def train(workdir, *flags, devices=1):
 
 
 def one_and_four(folder, *flags):
-  """The same run on one device and on four."""
+  """The same run on one device, and on four by the devices that share a model."""
   inside = (*flags, "--engine=t5x")
-  four = (*inside, "--gin.NUM_MODEL_PARTITIONS=2")
-  return {
-      "flags": flags,
-      1: train(folder / "one", *inside),
-      4: train(folder / "four", *four, devices=4),
-  }
+  runs = {"flags": flags, "one": train(folder / "one", *inside)}
+  for sharing in (1, 2):
+    four = (*inside, f"--gin.NUM_MODEL_PARTITIONS={sharing}")
+    runs[sharing] = train(folder / f"four_{sharing}", *four, devices=4)
+  return runs
 
 
 @pytest.fixture(scope="module")
@@ -131,9 +129,9 @@ def check_same(found, expected, stage):
   assert np.abs(found["prompt"] - found["start"]).max() > 0.3
 
 
-@pytest.mark.parametrize("devices", [1, 4])
-def test_a_run_goes_to_its_end(runs, devices):
-  workdir = runs[devices]
+@pytest.mark.parametrize(("name", "devices"), [("one", 1), (1, 4), (2, 4)])
+def test_a_run_goes_to_its_end(runs, name, devices):
+  workdir = runs[name]
   found = summary_of(workdir)
   assert found["config"]["engine"] == "t5x"
   assert found["tickets_tried"] == 2
@@ -142,24 +140,84 @@ def test_a_run_goes_to_its_end(runs, devices):
   assert len(facts["devices"]) == devices
 
 
+@pytest.mark.parametrize("sharing", [1, 2])
 @pytest.mark.parametrize("stage", STAGES)
-def test_four_devices_train_what_one_does(runs, stage):
-  check_same(runs[4], runs[1], stage)
+def test_four_devices_train_what_one_does(runs, stage, sharing):
+  check_same(runs[sharing], runs["one"], stage)
+
+
+# `t5x` in a process that is killed before T5X names its n-th checkpoint.
+KILLED = """
+import os, signal, sys
+from t5x import checkpoints
+from xprompt_jax import main
+rename, calls = checkpoints.gfile.rename, int(sys.argv.pop(1))
+def killing(*args, **kwargs):
+  global calls
+  calls -= 1
+  if not calls:
+    os.kill(os.getpid(), signal.SIGKILL)
+  rename(*args, **kwargs)
+checkpoints.gfile.rename = killing
+main.main()
+"""
+
+
+def test_a_run_killed_twice_goes_on_bit_for_bit(bundled, tmp_path):
+  """In the tuning's second step, and in that of the tickets of tokens."""
+  flags = (*bundled["flags"], "--engine=t5x", f"--workdir={tmp_path}")
+  for calls, stage in ((2, "tune"), (3, "search_token")):
+    done = process("-W", "ignore", "-c", KILLED, str(calls), "train", *flags)
+    assert done.returncode == -signal.SIGKILL, done.stderr[-3000:]
+    left = {p.name for p in (tmp_path / stage / "state/row_0").iterdir()}
+    assert {"checkpoint_1", "records_1.safetensors"} < left
+    assert any(name.startswith("checkpoint_2.tmp-") for name in left)
+  train(tmp_path, *bundled["flags"], "--engine=t5x")
+  for stage in STAGES:
+    for name in (artifacts.PROMPT, artifacts.METRICS):
+      expected = bundled["one"] / stage / name
+      if expected.exists():
+        assert (tmp_path / stage / name).read_bytes() == expected.read_bytes()
+
+
+RUNS = """
+RUNS = {
+    "one": (),
+    "two": ("LEARNING_RATE = 0.125",),
+}
+TASK_FILES = ("tasks/mini_cb.gin", "tasks/mini_rte.gin")
+"""
+
+
+def test_every_run_of_a_sweep_and_task_of_a_suite(bundled, tmp_path):
+  """The flag is for all of them."""
+  file = tmp_path / "runs.gin"
+  file.write_text(RUNS)
+  flags = (*command_line.TINY, "--gin.SEEDS=(4,)")
+  flags = (*flags, "--gin.GRANULARITIES=('token',)", f"--gin_file={file}")
+  workdir = tmp_path / "run"
+  command("train", workdir, *flags, "--engine=t5x")
+  found = {
+      f"{task}/{run}": summary_of(workdir / task / run)["config"]["engine"]
+      for run in ("one", "two")
+      for task in ("mini_cb", "mini_rte")
+  }
+  assert set(found.values()) == {"t5x"}
 
 
 def test_a_run_leaves_what_a_native_one_leaves(bundled, tmp_path):
   native = train(tmp_path / "native", *bundled["flags"])
-  expected, found = summary_of(native), summary_of(bundled[1])
+  expected, found = summary_of(native), summary_of(bundled["one"])
   del found["config"]["engine"]
   assert found["config"] == expected["config"]
   assert shape_of(found) == shape_of(expected)
   for stage in STAGES:
-    check_same(bundled[1], native, stage)
+    check_same(bundled["one"], native, stage)
 
 
 def test_other_commands_read_the_run(bundled, tmp_path, capsys):
   """`report` and `export` do not know which engine ran."""
-  workdir = bundled[1]
+  workdir = bundled["one"]
   report = tmp_path / "report"
   assert command_line.run("report", workdir, f"--output={report}") == 0
   assert (report / "report.html").exists()
@@ -179,18 +237,14 @@ def test_other_commands_read_the_run(bundled, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("name", "file"), [("eval", None), ("score", "score/scores.safetensors")]
 )
-def test_other_processes_need_no_t5x(bundled, name, file):
+def test_other_processes_need_no_t5x(bundled, tmp_path, name, file):
   """They read the folder where T5X cannot be imported."""
-  alone = {"PYTHONPATH": str(pathlib.Path(__file__).parent.parent)}
-  without = subprocess.run(
-      [sys.executable, "-c", "import t5x"],
-      env={**os.environ, **alone},
-      capture_output=True,
-      check=False,
-  )
-  assert without.returncode == 1
-  workdir = bundled[1]
-  printed = command(name, workdir, *bundled["flags"], **alone)
+  (tmp_path / "t5x.py").write_text("raise ImportError('not here')")
+  paths = (str(tmp_path), os.environ.get("PYTHONPATH", ""))
+  without = {"PYTHONPATH": os.pathsep.join(paths)}
+  assert "not here" in process("-c", "import t5x", **without).stderr
+  workdir = bundled["one"]
+  printed = command(name, workdir, *bundled["flags"], **without)
   assert printed
   if file is not None:
     assert (workdir / file).exists()

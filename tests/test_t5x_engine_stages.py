@@ -142,7 +142,7 @@ def test_tables_share_what_is_compiled(both):
       key: one._trainer._partitioned_train_step.func._pjitted_fn._cache_size()
       for key, one in engines._made.items()
   }
-  assert steps == {(5, 4, 0): 1, (3, 4, 0): 1}
+  assert steps == {(5, 4): 1, (3, 4): 1}
   assert len(engines._placed) == 1
 
 

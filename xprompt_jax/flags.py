@@ -12,7 +12,7 @@ from typing import NoReturn
 
 PROMPT_FORMATS = ("peft", "npy", "safetensors", "openprompt", "compact")
 _CHECKPOINT_FORMATS = ("t5x", "huggingface")
-_ENGINES = ("native", "t5x")
+ENGINES = ("native", "t5x")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -32,8 +32,8 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
   _add_workdir(parser)
   parser.add_argument(
       "--engine",
-      choices=_ENGINES,
-      default=_ENGINES[0],
+      choices=ENGINES,
+      default=ENGINES[0],
       help="what trains prompts: this program, or T5X's trainer, which has to be"
       " installed (default: native)",
   )

@@ -13,11 +13,8 @@ from jax.sharding import Mesh
 from xprompt_jax.model import PromptedT5
 from xprompt_jax.optimizer import OptimizerConfig
 from xprompt_jax.prompts import PromptConfig
-from xprompt_jax.t5x_engine.one_prompt import (
-    FrozenWeights,
-    OnePrompt,
-    place_weights,
-)
+from xprompt_jax.t5x_engine.frozen_weights import FrozenWeights, place_weights
+from xprompt_jax.t5x_engine.one_prompt import OnePrompt
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,23 +34,17 @@ class Engines:
   optimizer: OptimizerConfig
   z_loss: float = 0.0
   mesh: Mesh | None = None
-  _made: dict[tuple[int, int, int], OnePrompt] = dataclasses.field(
+  _made: dict[tuple[int, int], OnePrompt] = dataclasses.field(
       default_factory=dict, init=False, repr=False
   )
   _placed: list[FrozenWeights] = dataclasses.field(
       default_factory=list, init=False, repr=False
   )
 
-  def of(self, length: int, num_pieces: int, seed: int) -> OnePrompt:
-    """The trainer of prompts of a length.
-
-    Args:
-      length: P.
-      num_pieces: K.
-      seed: of the row; only dropout asks for it.
-    """
+  def of(self, length: int, num_pieces: int) -> OnePrompt:
+    """The trainer of prompts of P tokens and K pieces."""
     config = self.model.t5_config
-    key = (length, num_pieces, seed if config.dropout_rate > 0.0 else 0)
+    key = (length, num_pieces)
     if key not in self._made:
       if not self._placed:
         self._placed.append(
@@ -70,7 +61,6 @@ class Engines:
           optimizer=self.optimizer,
           z_loss=self.z_loss,
           weights=self._placed[0],
-          seed=key[-1],
       )
     return self._made[key]
 

@@ -1,263 +1,93 @@
 """T5X's trainer, partitioner and checkpoints, around one prompt at a time.
 
-The frozen weights stand beside T5X's train state, not in it: they reach the loss
-as what T5X calls mutable variables, and none come back. So T5X differentiates the
-prompt alone, never takes the weights' memory over, and its checkpoints hold the
-prompt, its masks, the optimizer and the step: kilobytes.
+The frozen weights stand beside T5X's train state, not in it. So T5X
+differentiates the prompt alone, never takes the weights' memory over, and its
+checkpoints hold the prompt, its masks, the optimizer and the step: kilobytes.
 """
 
-from collections.abc import Iterable, Mapping
-import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+import contextlib
 import functools
+import logging
 import pathlib
 from typing import Any
 
 from clu import asynclib
 from flax import core, traverse_util
 import jax
-from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Float
 import numpy as np
-from t5x import checkpoints, partitioning, train_state, trainer, utils
-from t5x.examples.scalable_t5 import network as scalable_network
-from t5x.examples.t5 import network as t5_network
+from t5x import checkpoints, train_state, trainer, utils
 
 from xprompt_jax.optimizer import OptimizerConfig
 from xprompt_jax.prompts import PromptConfig
 from xprompt_jax.t5.config import T5Config
-from xprompt_jax.t5x_engine import moving, names
-from xprompt_jax.t5x_engine import optimizer as optimizer_lib
+from xprompt_jax.t5x_engine import moving
+from xprompt_jax.t5x_engine.frozen_weights import FrozenWeights
 from xprompt_jax.t5x_engine.initializing import PromptInitializer
-from xprompt_jax.t5x_engine.model import PromptedEncoderDecoderModel
-from xprompt_jax.t5x_engine.starting import StartingPrompt, shapes_alone
+from xprompt_jax.t5x_engine.prompt_model import INPUT_SHAPES, model_of
 from xprompt_jax.types import PromptMasks, UserError
 
-_SHARED_FIELDS = (
-    "vocab_size",
-    "emb_dim",
-    "num_heads",
-    "head_dim",
-    "num_encoder_layers",
-    "num_decoder_layers",
-    "mlp_dim",
-    "mlp_activations",
-    "logits_via_embedding",
-    "dropout_rate",
-)
-# T5X's standard rules and those of the prompt, as t5x/prompt.gin has them.
-RULES = partitioning.standard_logical_axis_rules(
-    additional_rules=(
-        (names.PROMPT_AXIS, None),
-        (names.EMBED_AXIS, None),
-        (names.PIECE_AXIS, None),
-    )
-)
 _OUT_OF_MEMORY = (
     "the device is out of memory, expected less at once: NUM_MODEL_PARTITIONS"
     " larger, or BATCH_SIZE or the largest of BUCKETS smaller in another"
-    " --workdir, or T5Config.remat = True for umT5; what is done is kept"
+    " --workdir; what is done is kept"
 )
-# No shape of a parameter depends on them.
-_INPUT_SHAPES = {
-    "encoder_input_tokens": (1, 1),
-    "decoder_input_tokens": (1, 1),
-    "decoder_target_tokens": (1, 1),
-}
-
-
-def network_of(config: T5Config) -> Any:
-  """T5X's own network of these sizes, without a prompt.
-
-  `examples/t5`, or unscanned `scalable_t5` where every layer has a position bias.
-  """
-  kwargs = {name: getattr(config, name) for name in _SHARED_FIELDS}
-  kwargs["dtype"] = np.dtype(config.dtype)
-  if config.relpos_per_layer:
-    return scalable_network.Transformer(
-        scalable_network.T5Config(
-            **kwargs,
-            scan_layers=False,
-            remat_policy="full" if config.remat else "none",
-        )
-    )
-  logits = config.float32_attention_logits
-  return t5_network.Transformer(
-      t5_network.T5Config(**kwargs, float32_attention_logits=logits)
-  )
-
-
-class _Partitioner(partitioning.PjitPartitioner):
-  """T5X's, over the mesh on which the frozen weights lie.
-
-  T5X's own meshes arrange devices by their hardware, and CPUs always as one model.
-  """
-
-  def __init__(self, mesh: Mesh):
-    super().__init__(
-        num_partitions=mesh.shape["model"], logical_axis_rules=RULES
-    )
-    self._mesh = mesh
-
-  @property
-  def mesh(self) -> Mesh:
-    return self._mesh
-
-
-class _Model(PromptedEncoderDecoderModel):
-  """A model of which T5X sees the prompt's parameters alone."""
-
-  def get_initial_variables(self, *args: Any, **kwargs: Any) -> Any:
-    """As T5X's, of the prompt and its masks."""
-    variables = super().get_initial_variables(*args, **kwargs)
-    return {
-        name: {"encoder": {"prompt": tree["encoder"]["prompt"]}}
-        for name, tree in variables.items()
-    }
-
-  def network_variables(self) -> Any:
-    """Shapes and axes of all parameters, the prompt's among them."""
-    initial = functools.partial(
-        super().get_initial_variables, input_shapes=_INPUT_SHAPES
-    )
-    with shapes_alone():
-      return core.freeze(jax.eval_shape(initial, jax.random.PRNGKey(0)))
-
-  def loss_fn(
-      self, params: Any, batch: Any, dropout_rng: Any, flax_mutables: Any
-  ) -> Any:
-    """As T5X's; `flax_mutables` are the frozen parameters, and none change."""
-    whole = dict(core.unfreeze(flax_mutables))
-    whole["encoder"] = {**whole["encoder"], **params["encoder"]}
-    loss, metrics = super().loss_fn(whole, batch, dropout_rng)
-    return loss, (metrics, {})
 
 
 class _Trainer(trainer.Trainer):
-  """T5X's, whose step is given the frozen weights beside the train state."""
+  """T5X's, whose step is given the frozen weights beside the train state.
+
+  Attributes:
+    dropout_seed: given to the step, so that every seed shares what is compiled.
+  """
 
   def __init__(self, frozen: Any, frozen_axes: Any, **kwargs: Any):
-    super().__init__(**kwargs)
+    super().__init__(rng=None, **kwargs)
+    self.dropout_seed = 0
     self._frozen = frozen
     self._frozen_axes = frozen_axes
 
-  @functools.cached_property
+  @property
   def _partitioned_train_step(self) -> Any:
-    def train_step(frozen: Any, state: Any, batch: Any) -> Any:
+    rng = jax.random.PRNGKey(self.dropout_seed)
+    return functools.partial(self._step, self._frozen, rng)
+
+  @functools.cached_property
+  def _step(self) -> Any:
+    def train_step(frozen: Any, rng: Any, state: Any, batch: Any) -> Any:
       return trainer.train_with_lr(
           state.replace_flax_mutables(frozen),
           batch,
           learning_rate=self._learning_rate_fn(state.step),
-          dropout_rng=self._get_step_rng(state.step),
+          dropout_rng=jax.random.fold_in(rng, state.step),
           model=self._model,
           num_microbatches=None,
           data_partition_spec=self._partitioner.data_partition_spec,
       )
 
-    step = self._partitioner.partition(
+    return self._partitioner.partition(
         train_step,
         in_axis_resources=(
             self._frozen_axes,
+            None,
             self._train_state_axes,
             self._partitioner.data_partition_spec,
         ),
         out_axis_resources=(self._train_state_axes, None),
     )
-    return functools.partial(step, self._frozen)
 
   def close(self) -> None:
-    """As T5X's; lets go of the frozen weights, which the compiled step holds.
+    """As T5X's; lets go of the frozen weights.
 
     T5X raises one error of its threads at each call; who trained has met them.
     """
     self._frozen = None
-    self.__dict__.pop("_partitioned_train_step", None)
     while True:
       try:
         return super().close()
       except asynclib.AsyncError:
         continue
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class FrozenWeights:
-  """The frozen parameters as T5X's network has them.
-
-  Attributes:
-    partitioner: of the mesh on which they lie.
-    params: nested, without a prompt.
-    axes: where the mesh has each of them.
-  """
-
-  partitioner: _Partitioner
-  params: Any
-  axes: Any
-
-
-def _model_of(
-    config: T5Config,
-    prompt: PromptConfig,
-    optimizer: OptimizerConfig | None = None,
-    z_loss: float = 0.0,
-) -> _Model:
-  return _Model(
-      network_of(config),
-      StartingPrompt(config=prompt),
-      input_vocabulary=None,
-      output_vocabulary=None,
-      optimizer_def=optimizer_lib.prompt_optimizer(optimizer),
-      z_loss=z_loss,
-      # The mean over target tokens, as `train_step.row_loss` has it.
-      loss_normalizing_factor="NUM_REAL_TARGET_TOKENS",
-  )
-
-
-def place_weights(
-    config: T5Config, frozen_params: Mapping, mesh: Mesh | None
-) -> FrozenWeights:
-  """Gives T5X the frozen parameters, for any number of prompts.
-
-  They stay where they are; only kernels of another rank are copied.
-
-  Args:
-    config: the frozen network.
-    frozen_params: of the network here.
-    mesh: `data` x `model`, on which they lie; None means the one device.
-  """
-  if mesh is None:
-    one = np.array(jax.devices()[:1]).reshape(1, 1)
-    mesh = Mesh(one, ("data", "model"))
-  partitioner = _Partitioner(mesh)
-  # The frozen parameters of every prompt are the same.
-  shortest = PromptConfig(length=1, num_pieces=1, init="random_uniform")
-  model = _model_of(config, shortest)
-  state = train_state.InferenceState.create(model.network_variables())
-  axes = core.unfreeze(partitioner.get_mesh_axes(state).params)
-  axes = traverse_util.flatten_dict(axes, sep="/")
-  shapes = traverse_util.flatten_dict(core.unfreeze(state.params), sep="/")
-  own = traverse_util.flatten_dict(dict(frozen_params), sep="/")
-  expected = {n for n in shapes if not n.startswith(f"{names.SCOPE}/")}
-  if expected != own.keys():
-    raise ValueError(f"parameters differ: {sorted(expected ^ own.keys())}")
-  frozen = {
-      name: _where(
-          array.reshape(shapes[name].shape),
-          NamedSharding(partitioner.mesh, axes[name]),
-      )
-      for name, array in own.items()
-  }
-  axes = {name: axes[name] for name in frozen}
-  return FrozenWeights(
-      partitioner=partitioner,
-      params=traverse_util.unflatten_dict(frozen, sep="/"),
-      axes=traverse_util.unflatten_dict(axes, sep="/"),
-  )
-
-
-def _where(array: jax.Array, sharding: NamedSharding) -> jax.Array:
-  """An array where a sharding has it, which it mostly is."""
-  if array.sharding.is_equivalent_to(sharding, array.ndim):
-    return array
-  return jax.device_put(array, sharding)
 
 
 class OnePrompt:
@@ -271,7 +101,6 @@ class OnePrompt:
       optimizer: OptimizerConfig,
       z_loss: float,
       weights: FrozenWeights,
-      seed: int,
   ):
     """Prepares T5X's trainer; `begin` or `restore` gives it a prompt.
 
@@ -281,14 +110,13 @@ class OnePrompt:
       optimizer: settings of T5X's Adafactor.
       z_loss: weight of T5X's z-loss.
       weights: of the frozen network.
-      seed: of dropout.
     """
     self._partitioner = weights.partitioner
-    self._model = _model_of(model, prompt, optimizer, z_loss)
+    self._model = model_of(model, prompt, optimizer, z_loss)
     self._initializer = PromptInitializer(
         optimizer_def=self._model.optimizer_def,
         init_fn=self._model.get_initial_variables,
-        input_shapes=_INPUT_SHAPES,
+        input_shapes=INPUT_SHAPES,
         partitioner=self._partitioner,
     )
     self._trainer = _Trainer(
@@ -300,7 +128,6 @@ class OnePrompt:
         eval_names=(),
         summary_dir=None,
         train_state_axes=self._initializer.train_state_axes,
-        rng=jax.random.PRNGKey(seed),
         learning_rate_fn=utils.create_learning_rate_scheduler(
             factors="constant", base_learning_rate=optimizer.learning_rate
         ),
@@ -311,8 +138,17 @@ class OnePrompt:
     """Ends the threads of T5X's trainer, and lets go of the weights."""
     self._trainer.close()
 
-  def begin(self, prompt: Float[np.ndarray, "P H"], masks: PromptMasks) -> None:
-    """Starts at a prompt and its masks [P] and [P, K], with no step taken."""
+  def begin(
+      self, prompt: Float[np.ndarray, "P H"], masks: PromptMasks, seed: int
+  ) -> None:
+    """Starts at a prompt and its masks, with no step taken.
+
+    Args:
+      prompt: values, unmasked.
+      masks: [P] and [P, K].
+      seed: of dropout.
+    """
+    self._trainer.dropout_seed = seed
     params = moving.to_parameters(
         {
             "prompt": prompt[None],
@@ -342,7 +178,8 @@ class OnePrompt:
       UserError: the device is out of memory.
     """
     try:
-      summary = self._trainer.train(iter(batches), num_steps).result()
+      with _quiet_threads():
+        summary = self._trainer.train(iter(batches), num_steps).result()
     except (asynclib.AsyncError, jax.errors.JaxRuntimeError) as e:
       # T5X's threads wrap what they meet.
       error = e.__cause__ if isinstance(e, asynclib.AsyncError) else e
@@ -368,11 +205,25 @@ class OnePrompt:
     }
 
   def save(self, folder: pathlib.Path) -> None:
-    """Writes T5X's `checkpoint_STEP` there, and removes the one before."""
+    """Writes T5X's `checkpoint_STEP` there, and removes the one before.
+
+    Raises:
+      Exception: whatever T5X and its storage raise; `RowState` names them.
+    """
     self._checkpointer(folder).save(self._trainer.train_state)
 
-  def restore(self, folder: pathlib.Path, step: int) -> None:
-    """Goes on from what `save` wrote."""
+  def restore(self, folder: pathlib.Path, step: int, seed: int) -> None:
+    """Goes on from what `save` wrote.
+
+    Args:
+      folder: that of `save`.
+      step: of the checkpoint.
+      seed: of dropout.
+
+    Raises:
+      Exception: as `save`.
+    """
+    self._trainer.dropout_seed = seed
     self._trainer.train_state = self._checkpointer(folder).restore(step=step)
 
   def _checkpointer(self, folder: pathlib.Path) -> Any:
@@ -382,3 +233,18 @@ class OnePrompt:
         str(folder),
         keep=1,
     )
+
+
+@contextlib.contextmanager
+def _quiet_threads() -> Iterator[None]:
+  """Drops what T5X's threads log of errors that they hand on as well."""
+
+  def is_news(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith("Error in producer thread")
+
+  logger = logging.getLogger("absl")
+  logger.addFilter(is_news)
+  try:
+    yield
+  finally:
+    logger.removeFilter(is_news)

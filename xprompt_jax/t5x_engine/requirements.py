@@ -7,16 +7,20 @@ import importlib
 import warnings
 
 from xprompt_jax import tokenization
+from xprompt_jax.flags import ENGINES
 from xprompt_jax.methods.config import PROMPT_TUNING
 from xprompt_jax.optimizer import OptimizerConfig
 from xprompt_jax.t5.config import T5Config
 from xprompt_jax.types import UserError, require
 
-NATIVE = "native"
-T5X = "t5x"
-ENGINES = (NATIVE, T5X)
-REPOSITORY = "https://github.com/google-research/t5x"
-COMMIT = "cc342d4"
+NATIVE, T5X = ENGINES
+_HOW_TO_INSTALL = (
+    "clones of https://github.com/google-research/t5x (tested: commit cc342d4),"
+    " https://github.com/google/airio and"
+    " https://github.com/google-research/jestimator on PYTHONPATH, and 'pip"
+    " install cached_property fiddle grain tensorboard': docs/t5x.md, Installing"
+    " T5X"
+)
 _MODULES = (
     "t5x.trainer",
     "t5x.checkpoints",
@@ -42,9 +46,7 @@ def check_importable() -> None:
     reason = str(e).strip().partition("\n")[0]
     raise UserError(
         f"--engine=t5x: T5X cannot be imported ({type(e).__name__}: {reason}),"
-        f" expected a clone of {REPOSITORY} at commit {COMMIT} on PYTHONPATH"
-        f" ('git clone {REPOSITORY} && git -C t5x checkout {COMMIT} && export"
-        " PYTHONPATH=$PWD/t5x') and what it needs: docs/t5x.md, Installing T5X"
+        f" expected {_HOW_TO_INSTALL}"
     ) from e
   # T5X has imported TensorFlow, which would take the memory of every GPU.
   tokenization.import_seqio("--engine=t5x")
@@ -78,12 +80,9 @@ def check_config(
   for name, expected in _BUCKETS.items():
     found = getattr(model, name)
     require(found == expected, f"T5Config.{name}", found, f"{expected} {why}")
-  require(
-      model.relpos_per_layer or not model.remat,
-      "T5Config.remat",
-      model.remat,
-      f"False {why}, unless every layer has a position bias (umT5)",
-  )
+  # `examples/t5` has no such field, and unscanned `scalable_t5` loses the
+  # decoder's attention masks where layers are computed again.
+  require(not model.remat, "T5Config.remat", model.remat, f"False {why}")
   require(
       not (model.relpos_per_layer and model.float32_attention_logits),
       "T5Config.float32_attention_logits",

@@ -86,6 +86,7 @@ class RowState:
       self,
       one: OnePrompt,
       step: int,
+      seed: int,
       stored: Mapping[str, np.ndarray],
       masks: PromptMasks,
   ) -> None:
@@ -94,6 +95,7 @@ class RowState:
     Args:
       one: is given the prompt.
       step: of the checkpoint.
+      seed: of dropout.
       stored: the contents of its records.
       masks: of the row, [P] and [P, K].
 
@@ -104,7 +106,7 @@ class RowState:
     path = self.checkpoint(step)
     afresh = f"; without {self.folder} the row is trained afresh"
     try:
-      one.restore(self.folder, step)
+      one.restore(self.folder, step, seed)
     except (OSError, MemoryError, jax.errors.JaxRuntimeError):
       raise
     except Exception as e:  # T5X and what it reads with have many.

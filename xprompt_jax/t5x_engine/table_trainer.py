@@ -113,14 +113,12 @@ class RowByRowTrainer:
       return records
     masks = _of_row(self.constants, row)
     length = _length(masks)
-    one = self.engines.of(
-        length, masks.piece_mask.shape[-1], self.rows.seeds[row]
-    )
-    own = _last(masks, length)
+    one = self.engines.of(length, masks.piece_mask.shape[-1])
+    own, seed = _last(masks, length), self.rows.seeds[row]
     if step:
-      state.restore(one, step, stored, own)
+      state.restore(one, step, seed, stored, own)
     else:
-      one.begin(start[-length:], own)
+      one.begin(start[-length:], own, seed)
     with progress.Reporter(
         f"{self.folder.name}/row_{row}", self._total, self.tensorboard, step
     ) as reporter:
