@@ -9,9 +9,8 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 TORCH_INSTALLED := .venv/.torch_installed
-# Those of sizes that the package does not have are for real T5s.
-EXPERIMENTS := $(filter-out figure1_size,$(basename $(notdir \
-  $(wildcard xprompt_jax/gin/experiments/*.gin))))
+EXPERIMENTS := $(basename $(notdir \
+  $(wildcard xprompt_jax/gin/experiments/*.gin)))
 # Without what it asks for: nightly builds of seqio and TFDS would overwrite the
 # pinned ones.
 T5 := t5==0.9.4
@@ -22,7 +21,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
 help:
 	@echo "make demo    tune, score, prune, rewind and search on a bundled task"
 	@echo "make experiments  every table and figure of the paper on the bundled"
-	@echo "                  model into runs/experiments, and what they say into"
+	@echo "                  models into runs/experiments, and what they say into"
 	@echo "                  docs/experiments.md"
 	@echo "make test    check format, lint, types and layers, then run the tests"
 	@echo "make test-interop  install PyTorch, transformers, peft and t5 as"

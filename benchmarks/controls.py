@@ -1,6 +1,6 @@
 """Controls and seeds in one table against the same rows one after another.
 
-    python benchmarks/controls.py [STEPS] [SEEDS]
+    .venv/bin/python -m benchmarks.controls [STEPS] [SEEDS]
 
 Needs nothing: the bundled model and its yes/no task. Every row's masks are those
 of a made-up ticket, half of the tokens and half of their pieces; what is trained

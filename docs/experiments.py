@@ -2,11 +2,11 @@
 
     .venv/bin/python -m docs.experiments runs/experiments > docs/experiments.md
 
-Which claims of the paper (`claims.py`) hold on what was run. Every number comes from a result
-file, and so does every verdict: nothing is typed by hand.
+Which claims of the paper (`claims.py`) hold on what was run. Every number comes
+from a result file, and so does every verdict: nothing is typed by hand.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 import pathlib
 import sys
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from docs.claims import CLAIMS, RANDOM, Claim, Side
 from xprompt_jax import (
     artifacts,
+    cells,
     comparisons,
     correctness,
     scoreboard,
@@ -225,14 +226,36 @@ def section(claim: Claim, folder: pathlib.Path) -> tuple[str, str]:
     said += f" {votes.count(-1)} of {len(votes)} tasks)"
     where = " and ".join(SPLITS[split] for split in sorted(splits))
     text = f"From `{claim.experiment}`, on {where}"
-    text += f"; margin {claim.margin} points.\n\n" if claim.margin else ".\n\n"
-    text += _table(_HEAD_OF_CLAIM, lines) + "\n"
+    text += f"; margin {claim.margin} points." if claim.margin else "."
+    text += f" {claim.note}" if claim.note else ""
+    text += f"\n\n{_table(_HEAD_OF_CLAIM, lines)}\n"
+    text += _on_other_splits(claim, runs, out, splits)
   return said, f"\n## {claim.title}: {said}\n\n{text}"
+
+
+def _on_other_splits(
+    claim: Claim, runs: Runs, out: Set[str], splits: Set[str]
+) -> str:
+  """The same differences where they decide nothing; "" for a split's claim."""
+  if claim.split is not None:
+    return ""
+  lines = [
+      [SPLITS[split], *_line(task, pair, compared[1])]
+      for split in SPLITS
+      if split not in splits
+      for task in dict.fromkeys(task for task, _ in runs if task not in out)
+      for pair in claim.pairs
+      if (compared := compare(runs, task, *pair, split)) is not None
+  ]
+  if not lines:
+    return ""
+  head = ("split", *_HEAD_OF_CLAIM[:-1])
+  return f"\nOn the other splits, which do not vote:\n\n{_table(head, lines)}\n"
 
 
 def random_section(folder: pathlib.Path) -> str:
   """What the same budget of random tickets gains, on each split."""
-  runs = runs_of(folder / "random_tickets")
+  runs = runs_of(folder / "table1_methods")
   lines, chosen = [], []
   for (task, _), path in runs.items():
     if said := verdicts.choosing(
@@ -247,7 +270,7 @@ def random_section(folder: pathlib.Path) -> str:
           lines.append([task, name, *difference[1:]])
   text = "\n## What the same budget of random tickets gains\n\n"
   if not lines:
-    return f"{text}Not run: `random_tickets`.\n"
+    return f"{text}Not run: `table1_methods`.\n"
   head = ("task", "split", *_HEAD_OF_CLAIM[1:-1])
   return (
       f"{text}`xprompt_random` tries as many tickets as XPrompt, by the same"
@@ -257,14 +280,21 @@ def random_section(folder: pathlib.Path) -> str:
   )
 
 
+_HEAD_OF_EXPERIMENTS = ("experiment", "parameters", "runs", "tickets tried")
+
+
+def _counts(models: Set[int]) -> str:
+  return " and ".join(f"{number:,}" for number in sorted(models))
+
+
 def _about(folder: pathlib.Path) -> str:
-  """The model, tasks and seeds of all runs, and how long each experiment took."""
+  """The models, tasks and seeds of all runs."""
   lines = []
   tasks: dict[str, None] = {}
   models, seeds = set(), set()
   for experiment in sorted(path.name for path in folder.iterdir()):
     runs = runs_of(folder / experiment)
-    seconds, tickets = 0.0, 0
+    tickets, own = 0, set()
     for task, _ in runs:
       tasks[task] = None
     # One table may have several tasks.
@@ -272,21 +302,20 @@ def _about(folder: pathlib.Path) -> str:
       result = artifacts.read_json(path / artifacts.RESULT)
       config = result["config"]
       where = str(path / artifacts.RESULT)
-      models.add(sizes.model_parameters(config["model"], where))
+      own.add(sizes.model_parameters(config["model"], where))
       known = {r["seed"] for m in result["methods"] for r in m["rows"]}
       seeds.add(len(known - {None}))
-      seconds += sum(result["seconds"].values())
       tickets += result.get("tickets_tried", 0)
+    models |= own
     if runs:
-      cells = (len(runs), tickets, f"{seconds:.0f}")
-      lines.append([f"`{experiment}`", *map(str, cells)])
-  parameters = " and ".join(f"{number:,}" for number in sorted(models))
+      numbers = (_counts(own), len(runs), tickets)
+      lines.append([f"`{experiment}`", *map(str, numbers)])
   of_seeds = " or ".join(map(str, sorted(seeds)))
   return (
-      f"All of it is about a frozen T5 of {parameters} parameters and the tasks"
-      f" {', '.join(tasks)}, {of_seeds} seeds each, and about nothing else: not"
-      " about large T5s on real tasks.\n\n"
-      + _table(("experiment", "runs", "tickets tried", "seconds"), lines)
+      f"All of it is about frozen T5s of {_counts(models)} parameters and the"
+      f" tasks {', '.join(tasks)}, {of_seeds} seeds each, and about nothing else:"
+      " not about large T5s on real tasks.\n\n"
+      + _table(_HEAD_OF_EXPERIMENTS, lines)
       + "\n"
   )
 
@@ -301,10 +330,10 @@ A task speaks for a claim if the 95 % interval of every difference leaves out 0 
 the claimed direction, against it if that of one does in the other. The interval
 is the widest of Student's over seeds, a paired bootstrap over seeds, and one over
 examples and seeds. Seeds that all gain the same give no interval by themselves,
-and speak for nothing. A claim holds if most tasks speak for it and none against it; it does not hold if
-most speak against it and none for it; else it is not clear. Where a margin is
-given, the interval has to end below it to speak for, and to begin above it to
-speak against.
+and speak for nothing. A claim holds if most tasks speak for it and none against
+it; it does not hold if most speak against it and none for it; else it is not
+clear. Where a margin is given, the interval has to end below it to speak for, and
+to begin above it to speak against.
 
 Tickets train twice as many steps as prompt tuning: the prompt is tuned, and what
 is kept of it is rewound and trained once more. So do the controls `reversed`,
@@ -313,6 +342,28 @@ scores; baselines take as many steps as both trainings together. Prompt tuning,
 `length` (from initial values of its own) and `no_rewind` train once. What XPrompt
 gains on `retrained` is not due to longer training.
 """
+
+
+def room(folder: pathlib.Path) -> str:
+  """What is left to gain in Table 1, on test; "" where it is not run.
+
+  Args:
+    folder: with a folder for each experiment.
+  """
+  means = {}
+  for (task, _), path in runs_of(folder / "table1_methods").items():
+    _, rows = _rows(path, "prompt_tuning", task)
+    scores = [row["test"]["score"] for row in rows if "test" in row]
+    if scores:
+      means[task] = cells.mean_and_spread(scores)[0]
+  if not means:
+    return ""
+  parts = ", ".join(f"{task} {mean:.2f}" for task, mean in means.items())
+  most = 100 - min(means.values())
+  return (
+      f"\nIn `table1_methods` prompt tuning scores, of 100 on test: {parts}. There"
+      f" no method can gain more than {most:.2f} points on it.\n"
+  )
 
 
 def page(folder: pathlib.Path) -> str:
@@ -326,7 +377,7 @@ def page(folder: pathlib.Path) -> str:
       ("claim", "here"), [[claim.title, said] for claim, said, _ in sections]
   )
   return (
-      f"{_HEAD}{_about(folder)}{_RULE}\n{summary}\n"
+      f"{_HEAD}{_about(folder)}{room(folder)}{_RULE}\n{summary}\n"
       + "".join(text for _, _, text in sections)
       + random_section(folder)
   )

@@ -1,4 +1,4 @@
-"""Measures the bundled T5: asked in words, unasked, and with a tuned prompt.
+"""Measures a bundled T5: asked in words, unasked, and with a tuned prompt.
 
     python -m pretrain.check                   # words and unasked: a minute
     python -m pretrain.check --tune_steps 300 --seeds 5  # and prompt tuning
@@ -25,6 +25,7 @@ from pretrain import train
 from xprompt_jax.t5.decoding import EOS_ID, greedy_decode, token_log_likelihood
 from xprompt_jax.t5.network import T5
 from xprompt_jax.tasks import mini_language as lang
+from xprompt_jax.weights import checkpoints
 from xprompt_jax.weights.bundled import load_bundled
 
 TARGET_LENGTH = 4
@@ -160,11 +161,14 @@ def tune(
 def main() -> None:
   """Prints the measurements."""
   parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument(
+      "--model", choices=checkpoints.BUNDLED_MODELS, default="bundled"
+  )
   parser.add_argument("--tune_steps", type=int, default=0)
   parser.add_argument("--seeds", type=int, default=1)
   parser.add_argument("--tasks", nargs="*", default=list(lang.TASKS))
   args = parser.parse_args()
-  config, params = load_bundled()
+  config, params = load_bundled(args.model)
   t5, ids = T5(config), train.word_ids(config.vocab_size)
   for task in args.tasks:
     found = instruction_accuracy(t5, params, task, "test", ids)

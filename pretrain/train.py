@@ -1,14 +1,15 @@
-"""Pre-trains the bundled T5 on the mini-language.
+"""Pre-trains a bundled T5 on the mini-language.
 
     python -m pretrain.vocabulary
     python -m pretrain.train --workdir runs/pretrain
+    python -m pretrain.train --workdir runs/pretrain_small --model bundled_small
 
-47 minutes on one core of a shared 2-core machine. The state is saved every two
-minutes: a run that was killed goes on where it was. Threads get in each
-other's way on networks this small: XLA_FLAGS=--xla_cpu_multi_thread_eigen=false
+47 minutes, the small one 15, on one core of a shared 2-core machine. The state
+is saved every two minutes: a run that was killed goes on where it was. Threads
+get in each other's way on networks this small: XLA_FLAGS=--xla_cpu_multi_thread_eigen=false
 and a core of its own (`taskset`) made a step two to three times faster.
 `pretrain/export.py` turns the last state into the bundled checkpoint, whose
-README says how the run of the shipped one differed.
+README says how the run of the larger one differed.
 """
 
 import argparse
@@ -40,7 +41,8 @@ SEED = 0
 NUM_STEPS = 25_536
 BATCH_SIZE = 32
 CHUNK = 64  # batches that are drawn, sorted by length and shuffled together
-LEARNING_RATE = 3e-4  # constant, between a warm-up and a linear decay to 0
+# Constant, between a warm-up and a linear decay to 0.
+LEARNING_RATES = {"bundled": 3e-4, "bundled_small": 1e-3}
 WARMUP_STEPS = 500
 DECAY_STEPS = 4_500
 INPUT_BUCKETS = (24, 32, 40, 56)
@@ -140,14 +142,15 @@ def initial_params(t5: T5) -> dict:
   return params
 
 
-def make_optimizer() -> optax.GradientTransformation:
-  """Adam with warm-up and linear decay, gradients clipped."""
+def make_optimizer(name: str) -> optax.GradientTransformation:
+  """Adam with warm-up and linear decay, gradients clipped, for a model."""
+  rate = LEARNING_RATES[name]
   decay_start = NUM_STEPS - DECAY_STEPS
   schedule = optax.join_schedules(
       [
-          optax.linear_schedule(0.0, LEARNING_RATE, WARMUP_STEPS),
+          optax.linear_schedule(0.0, rate, WARMUP_STEPS),
           optax.linear_schedule(
-              LEARNING_RATE, 0.0, DECAY_STEPS, decay_start - WARMUP_STEPS
+              rate, 0.0, DECAY_STEPS, decay_start - WARMUP_STEPS
           ),
       ],
       [WARMUP_STEPS],
@@ -166,13 +169,20 @@ def save_state(path: pathlib.Path, step: int, state: tuple) -> None:
 
 
 def load_state(path: pathlib.Path, like: tuple) -> tuple[int, tuple]:
-  """Reads what `save_state` wrote; without a file, step 0 and `like`."""
+  """Reads what `save_state` wrote; without a file, step 0 and `like`.
+
+  Raises:
+    ValueError: it is of another model.
+  """
   if not path.exists():
     return 0, like
   arrays = safetensors.load_file(path)
   with safe_open(path, framework="numpy") as file:
     step = int(file.metadata()["step"])
   leaves = [jnp.asarray(arrays[name]) for name in sorted(arrays)]
+  expected = [leaf.shape for leaf in jax.tree.leaves(like)]
+  if [leaf.shape for leaf in leaves] != expected:
+    raise ValueError(f"{path}: the state of another model")
   return step, jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
@@ -182,15 +192,21 @@ def flat_names(params: dict) -> dict[str, np.ndarray]:
   return {name: np.asarray(leaf) for name, leaf in flat.items()}
 
 
+def arguments(doc: str | None) -> argparse.Namespace:
+  """Which model, and where its state is."""
+  parser = argparse.ArgumentParser(description=doc)
+  parser.add_argument("--workdir", type=pathlib.Path, required=True)
+  parser.add_argument("--model", choices=LEARNING_RATES, default="bundled")
+  return parser.parse_args()
+
+
 def main() -> None:
   """Trains, or goes on training, to the last step."""
-  parser = argparse.ArgumentParser(description=__doc__)
-  parser.add_argument("--workdir", type=pathlib.Path, required=True)
-  args = parser.parse_args()
+  args = arguments(__doc__)
   args.workdir.mkdir(parents=True, exist_ok=True)
   state_path = args.workdir / "state.safetensors"
-  config = bundled.bundled_config()
-  t5, optimizer = T5(config), make_optimizer()
+  config = bundled.bundled_config(args.model)
+  t5, optimizer = T5(config), make_optimizer(args.model)
   params = initial_params(t5)
   step, (params, opt_state) = load_state(
       state_path, (params, optimizer.init(params))

@@ -1,5 +1,6 @@
 """The bundled T5 fits the repository, and has its skills when asked for them."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -26,14 +27,24 @@ def model():
 
 
 def test_size():
-  files = [path for path in checkpoints.BUNDLED.iterdir() if path.is_file()]
-  assert {path.name for path in files} == {
+  files = [path for path in checkpoints.BUNDLED.rglob("*") if path.is_file()]
+  assert {str(path.relative_to(checkpoints.BUNDLED)) for path in files} == {
       "README.md",
       "config.json",
       "model.safetensors",
       "sentencepiece.model",
+      "small/config.json",
+      "small/model.safetensors",
   }
   assert sum(path.stat().st_size for path in files) < 4_000_000
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("bundled", 1_026_048), ("bundled_small", 275_584)]
+)
+def test_parameters(name, expected):
+  _, params = bundled.load_bundled(name)
+  assert sum(leaf.size for leaf in jax.tree.leaves(params)) == expected
 
 
 def test_vocabulary_has_a_piece_for_every_word():
@@ -64,6 +75,16 @@ def test_skills_are_there_when_asked_for_and_only_then(model, task):
   assert found.pop("") <= MAJORITY[task]
   assert len(found) == 2
   assert min(found.values()) >= 0.95, found
+
+
+def test_the_small_model_answers_when_asked_and_only_then():
+  config, params = bundled.load_bundled("bundled_small")
+  found = check.instruction_accuracy(
+      T5(config), params, "mini_cb", "test", train.word_ids(config.vocab_size)
+  )
+  # Three answers; what it lacks is looking up facts.
+  assert found.pop("") == 0.0
+  assert all(0.6 < share < 0.8 for share in found.values()), found
 
 
 def test_check_decodes_with_a_prompt_as_with_the_same_words(model):
@@ -101,3 +122,12 @@ def test_pretraining_draws_none_of_the_tasks_inputs():
       text = [words[index] for index in row if index > 1]
       tails = {" ".join(text[start:]) for start in range(len(text))}
       assert not tails & left_out
+
+
+def test_the_state_of_another_model_is_refused(tmp_path):
+  path = tmp_path / "state.safetensors"
+  train.save_state(path, 3, (np.zeros((4, 2), np.float32),))
+  step, (leaf,) = train.load_state(path, (np.ones((4, 2), np.float32),))
+  assert (step, leaf.tolist()) == (3, [[0.0, 0.0]] * 4)
+  with pytest.raises(ValueError, match="the state of another model"):
+    train.load_state(path, (np.ones((2, 2), np.float32),))

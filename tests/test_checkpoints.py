@@ -55,7 +55,7 @@ def test_a_checkpoint_tells_its_sizes(forms):
   assert checkpoints.config_of(str(forms["T5X"])) == told
 
 
-@pytest.mark.parametrize("name", ["bundled", "random:0"])
+@pytest.mark.parametrize("name", ["bundled", "bundled_small", "random:0"])
 def test_some_tell_no_sizes(name):
   assert refused(checkpoints.config_of, name) == (
       f"CHECKPOINT: {name} does not tell the network's sizes, expected a file"

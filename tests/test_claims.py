@@ -137,6 +137,13 @@ From `lengths`, on test.
 | --- | --- | --- | --- | --- | --- |
 | a | long xprompt minus short xprompt | +25.00 | 6/8 against 4/8 | 2, 0 of 2 | neither |
 | b | long xprompt minus short xprompt | +12.50 [-146.33, +171.33] | 4/8 against 3/8 | 1, 0 of 2 | neither |
+
+On the other splits, which do not vote:
+
+| split | task | difference | points, 95 % interval | k/N | seeds better, worse |
+| --- | --- | --- | --- | --- | --- |
+| the split that selects | a | long xprompt minus short xprompt | +25.00 | 6/8 against 4/8 | 2, 0 of 2 |
+| the split that selects | b | long xprompt minus short xprompt | +12.50 [-146.33, +171.33] | 4/8 against 3/8 | 1, 0 of 2 |
 """,
   )
 
@@ -223,16 +230,20 @@ def _right(*rows):
 
 def test_the_page_names_model_tasks_and_what_random_tickets_gain(tmp_path):
   _write(
-      tmp_path / "random_tickets",
+      tmp_path / "table1_methods",
       is_sweep=False,
       a={"prompt_tuning": (1, 1), "xprompt": (3, 3), "xprompt_random": (2, 2)},
   )
   text = experiments.page(tmp_path)
   parameters = f"{report_files.MODEL_PARAMETERS:,}"
-  assert f"a frozen T5 of {parameters} parameters and the tasks a, 2 seeds" in (
+  assert f"frozen T5s of {parameters} parameters and the tasks a, 2 seeds" in (
       text
   )
-  assert "| `random_tickets` | 1 | 18 | 4 |" in text
+  assert f"| `table1_methods` | {parameters} | 1 | 18 |" in text
+  assert (
+      "In `table1_methods` prompt tuning scores, of 100 on test: a 25.00."
+      in (text)
+  )
   assert "| Reversed XPrompt is the worst | not run |" in text
   assert (
       "| a | test | xprompt minus xprompt_random | +25.00 | 6/8 against 4/8 |"
@@ -241,3 +252,19 @@ def test_the_page_names_model_tasks_and_what_random_tickets_gain(tmp_path):
   assert "| a | the split that selects | xprompt_random minus" in text
   # No held-out half was written.
   assert "| a | the held-out half |" not in text
+
+
+def test_how_much_there_is_to_gain(tmp_path):
+  assert experiments.room(tmp_path) == ""
+  # Of 4 examples, two seeds.
+  _write(
+      tmp_path / "table1_methods",
+      is_sweep=False,
+      a={"prompt_tuning": (4, 3), "xprompt": (4, 4)},
+      b={"prompt_tuning": (3, 3)},
+      c={"xprompt": (1, 1)},
+  )
+  assert experiments.room(tmp_path) == (
+      "\nIn `table1_methods` prompt tuning scores, of 100 on test: a 87.50, b"
+      " 75.00. There no method can gain more than 25.00 points on it.\n"
+  )

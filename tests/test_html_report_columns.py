@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tests import report_files
+from xprompt_jax.html_report import grouping, reading
 
 
 def test_a_table_whose_rows_read_different_tasks(tmp_path):
@@ -45,7 +46,7 @@ def test_seeds_of_one_column_are_equal(tmp_path):
         ({"frozen_params": "b" * 64}, "weights bbbbbb"),
         ({"predict_by": "rank"}, "predicted by rank"),
         ({"test": {"test": "c" * 64}}, "other data"),
-        ({"splits": {"train": "c" * 64}}, "other data"),
+        ({"splits": {"train": "c" * 64}}, "other training data"),
         ({"model": {**report_files.MODEL, "mlp_dim": 16}}, "684"),
     ],
 )
@@ -62,6 +63,21 @@ def test_what_differs_has_a_column_of_its_own(tmp_path, change, label):
   header, *rows = report_files.table(report_files.sections(suite)["scores"])
   assert header[2].startswith(f"rte, {label}")
   assert rows[0] == ["fine-tuning", "-", "100.00 (8/8)"]
+
+
+def titles_of(*workdirs):
+  runs = reading.read_runs(workdirs)
+  return grouping.titles([p for run in runs for p in reading.parts(run)])
+
+
+def test_other_sizes_are_other_weights_as_a_matter_of_course(tmp_path):
+  one = report_files.write_run(tmp_path / "one", methods={"xprompt": (3,)})
+  two = report_files.write_run(tmp_path / "two", methods={"xprompt": (1,)})
+  summary = json.loads((two / "result.json").read_text())
+  summary["config"]["model"]["mlp_dim"] = 16
+  summary["config"]["frozen_params"] = "b" * 64
+  report_files.write_json(two / "result.json", summary)
+  assert titles_of(one, two) == ["rte, 492", "rte, 684"]
 
 
 def test_a_cell_says_if_it_has_fewer_seeds(tmp_path):
@@ -84,7 +100,12 @@ def _experiments(tmp_path):
           "methods": {"prompt_tuning": (4, 4), "xprompt": (1, 1)},
           "train": {"num_steps": 20},
       },
-      fine={"methods": {"fine_tuning": (3, 4)}, "train": {"num_steps": 20}},
+      fine={
+          "methods": {"fine_tuning": (3, 4)},
+          "train": {"num_steps": 20},
+          # Its own, as gin/methods/ has it.
+          "model": {"dropout_rate": 0.1},
+      },
   )
   return [
       tmp_path / name
@@ -154,3 +175,17 @@ def test_files_of_tasks_with_one_slug(tmp_path):
   )
   names = [item.name for item in report_files.sections(suite)["scores"].items]
   assert names == ["scores", "scores_test", "scores_a_b", "scores_a_b_2"]
+
+
+def test_few_shot_data_are_other_data_as_a_matter_of_course(tmp_path):
+  whole = report_files.write_run(tmp_path / "whole", methods={"xprompt": (3,)})
+  few = report_files.write_run(tmp_path / "few", methods={"xprompt": (1,)})
+  summary = json.loads((few / "result.json").read_text())
+  summary["config"]["task"]["few_shot"] = 16
+  summary["config"] |= {"splits": {"train": "c" * 64}, "few_shot": "d" * 64}
+  report_files.write_json(few / "result.json", summary)
+  assert titles_of(whole, few) == ["rte, all examples", "rte, 16 examples"]
+  # Scores on other examples are another matter.
+  summary["config"]["splits"]["validation"] = "e" * 64
+  report_files.write_json(few / "result.json", summary)
+  assert titles_of(whole, few)[1] == "rte, 16 examples, other data"

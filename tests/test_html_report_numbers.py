@@ -115,7 +115,9 @@ def test_three_levels_of_one_run(tmp_path):
   }
   run = report_files.write_run(tmp_path / "rte", methods=methods)
   found = {s.anchor: s for s in sections.build(read_runs([run]))}
-  (table,) = found["granularity"].items
+  table, on_test = found["granularity"].items
+  assert on_test.caption == "Scores in percent by granularity, on test"
+  assert on_test.rows == table.rows
   assert [list(row) for row in table.rows] == [
       ["prompt tuning", "50.00 (2/4)"],
       ["token pruning", "50.00 (2/4)"],

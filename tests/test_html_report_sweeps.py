@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tests import report_files
+from xprompt_jax.html_report.content import Table
 
 
 def test_few_shot_runs_have_a_table_of_their_own(tmp_path):
@@ -75,6 +76,50 @@ def test_runs_that_differ_in_a_field(tmp_path, section, values, title, labels):
       ["seeds", "prompt tuning"],
       ["2", "50.00 (4/8)"],
       ["2", "50.00 (4/8)"],
+  ]
+
+
+def test_every_split_has_a_table(tmp_path):
+  """Test, the held-out half, and the half that selected, as the paper reports."""
+
+  def rows(*right):
+    splits = ("validation", "heldout", "test")
+    one = report_files.row(0, 0, splits=splits)
+    for split, k in zip(splits, right, strict=True):
+      one[split] = {"accuracy": 25.0 * k, "score": 25.0 * k}
+    return [one]
+
+  suite = report_files.write_suite(
+      tmp_path / "lengths",
+      **{
+          f"length_{length}": {
+              "methods": {"prompt_tuning": rows(*right)},
+              "prompt": {"length": length},
+          }
+          for length, right in ((5, (4, 3, 2)), (20, (3, 2, 1)))
+      },
+  )
+  for path in suite.glob("*/result.json"):
+    summary = json.loads(path.read_text())
+    summary["config"]["task"]["protocol"] = "heldout"
+    report_files.write_json(path, summary)
+  section = report_files.sections(suite)["prompt_length_table_5"]
+  tables = [item for item in section.items if isinstance(item, Table)]
+  assert [(table.name, table.caption) for table in tables] == [
+      ("prompt_length_table_5", "Scores in percent by prompt length"),
+      (
+          "prompt_length_table_5_heldout",
+          "Scores in percent on held-out half of validation, by prompt length",
+      ),
+      (
+          "prompt_length_table_5_validation",
+          "Scores in percent on the half that selected, by prompt length",
+      ),
+  ]
+  assert [[row[-1] for row in table.rows] for table in tables] == [
+      ["50.00 (2/4)", "25.00 (1/4)"],
+      ["75.00 (3/4)", "50.00 (2/4)"],
+      ["100.00 (4/4)", "75.00 (3/4)"],
   ]
 
 

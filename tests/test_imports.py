@@ -11,6 +11,7 @@ names = [
     for module in pkgutil.walk_packages(xprompt_jax.__path__, "xprompt_jax.")
     if not module.name.startswith(("xprompt_jax.tasks", "xprompt_jax.t5x_engine."))
 ]
+names.append("xprompt_jax.t5x_engine.requirements")
 for name in names:
   importlib.import_module(name)
 heavy = {"tensorflow", "tensorflow_datasets", "tensorflow_text", "seqio", "t5x"}

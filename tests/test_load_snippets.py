@@ -65,6 +65,7 @@ def test_a_folder_may_lack_a_tokenizer():
     ("checkpoint", "name", "revision", "on_hub"),
     [
         ("bundled", None, None, False),
+        ("bundled_small", None, None, False),
         ("random:3", None, None, False),
         ("gs://bucket/t5", None, None, False),
         ("google/t5-xl-lm-adapt", "google/t5-xl-lm-adapt", None, True),

@@ -107,3 +107,11 @@ def test_each_name_builds_its_method():
     assert method.length == (0 if name == "fine_tuning" else 6)
   with pytest.raises(ValueError, match="prompt_tuning is no baseline"):
     build_baseline(MethodConfig(), 6)
+
+
+def test_the_encoder_is_compiled_once_for_equal_methods():
+  before = PTuning.prompt._cache_size()
+  for _ in range(3):
+    method = PTuning(length=3, encoder="lstm")
+    method.prompt(method.initial(jax.random.key(0), examples.TINY, None))
+  assert PTuning.prompt._cache_size() == before + 1

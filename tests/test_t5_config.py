@@ -11,6 +11,7 @@ import xprompt_jax
 from xprompt_jax.t5.config import T5Config
 from xprompt_jax.t5.network import T5
 from xprompt_jax.types import UserError
+from xprompt_jax.weights import bundled
 
 GIN = pathlib.Path(xprompt_jax.__file__).parent / "gin"
 SIZES = {
@@ -113,7 +114,8 @@ def parse():
 
 def test_every_model_file_has_its_published_count_here():
   # Neither a family's file nor `from_checkpoint` is a model of its own.
-  families = {"t5_1_0", "t5_1_1", "byt5", "bundled", "from_checkpoint"}
+  families = {"t5_1_0", "t5_1_1", "byt5", "from_checkpoint"}
+  families |= {"bundled", "bundled_small"}
   files = {path.stem for path in (GIN / "models").glob("*.gin")}
   assert files - families == set(PUBLISHED)
 
@@ -132,6 +134,11 @@ def test_the_network_has_the_published_count(name, parse):
   shapes = jax.eval_shape(init, jax.random.key(0), tokens, tokens)
   count = sum(leaf.size for leaf in jax.tree.leaves(shapes))
   assert count == PUBLISHED[name]
+
+
+@pytest.mark.parametrize("name", ["bundled", "bundled_small"])
+def test_a_bundled_models_file_has_its_sizes(name, parse):
+  assert parse(name) == bundled.bundled_config(name)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """A prompt inside T5X against the same prompt here: logits, losses, steps."""
 
-import asyncio
 import functools
 
 from flax import core, traverse_util
@@ -9,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests import examples, t5x_required
+from tests import examples, t5x_examples, t5x_required
+from tests.t5x_examples import allowed, scalable_network
+from tests.t5x_examples import t5_network as t5x_network
 from xprompt_jax import optimizer as optimizer_lib
 from xprompt_jax import train_step as train_step_lib
 from xprompt_jax.methods.prompt_tuning import PromptTuning
@@ -22,9 +23,6 @@ from xprompt_jax.t5x_engine.starting import StartingPrompt
 from xprompt_jax.types import PromptMasks, UserError
 from xprompt_jax.weights import t5x_names
 
-t5x_network = t5x_required.t5x_module("t5x.examples.t5.network")
-scalable_network = t5x_required.t5x_module("t5x.examples.scalable_t5.network")
-partitioning = t5x_required.t5x_module("t5x.partitioning")
 trainer_lib = t5x_required.t5x_module("t5x.trainer")
 utils = t5x_required.t5x_module("t5x.utils")
 decoding = t5x_required.t5x_module("t5x.decoding")
@@ -34,6 +32,8 @@ initializing = t5x_required.t5x_module("xprompt_jax.t5x_engine.initializing")
 optimizers = t5x_required.t5x_module("xprompt_jax.t5x_engine.optimizer")
 
 pytestmark = [pytest.mark.t5x, pytest.mark.filterwarnings("ignore")]
+# The fixture of every test here as well.
+__all__ = ["allowed"]
 
 # P 5, K 4, H 12, V 37; B 3, T 6, L 4. The prompt is shorter than some input.
 P, K = examples.TINY_P, examples.TINY_K
@@ -51,18 +51,15 @@ BATCH = {
         [[1, 1, 1, 1], [1, 1, 0, 0], [1, 1, 1, 0]], np.float32
     ),
 }
-RULES = partitioning.standard_logical_axis_rules(
-    additional_rules=(
-        (names.PROMPT_AXIS, None),
-        (names.EMBED_AXIS, None),
-        (names.PIECE_AXIS, None),
-    )
-)
 NAMES = (names.PROMPT, names.TOKEN_MASK, names.PIECE_MASK)
 NETWORKS = {
     "t5": (t5x_network, {}),
     "scanned": (scalable_network, {"scan_layers": True}),
-    "unscanned": (scalable_network, {"scan_layers": False}),
+    # T5X's gin files have this policy, by which its decoder would lose its masks.
+    "unscanned": (
+        scalable_network,
+        {"scan_layers": False, "remat_policy": "minimal"},
+    ),
 }
 
 
@@ -70,14 +67,6 @@ class Vocabulary:
   """What T5X asks of one where nothing is decoded into text."""
 
   eos_id = 1
-
-
-@pytest.fixture(autouse=True)
-def allowed(monkeypatch):
-  """T5X's layers add arrays of different rank; event loops are left open."""
-  monkeypatch.setattr(asyncio, "set_event_loop", lambda loop: loop.close())
-  with jax.numpy_rank_promotion("allow"):
-    yield
 
 
 def config_of(kind):
@@ -94,20 +83,7 @@ def t5xs_model(
     **start,
 ):
   """T5X's model of a config's sizes, with a prompt of P tokens."""
-  module, kwargs = NETWORKS[kind]
-  sizes = {
-      field: getattr(config, field)
-      for field in (
-          "vocab_size",
-          "emb_dim",
-          "num_heads",
-          "head_dim",
-          "num_encoder_layers",
-          "num_decoder_layers",
-          "mlp_dim",
-          "mlp_activations",
-      )
-  }
+  network, kwargs = NETWORKS[kind]
   start = StartingPrompt(
       config=PromptConfig(
           length=P,
@@ -118,7 +94,7 @@ def t5xs_model(
       seed=3,
   )
   return model_lib.PromptedEncoderDecoderModel(
-      module.Transformer(module.T5Config(**sizes, dropout_rate=0.0, **kwargs)),
+      t5x_examples.network_of(config, network, dropout_rate=0.0, **kwargs),
       start,
       input_vocabulary=Vocabulary(),
       output_vocabulary=Vocabulary(),
@@ -130,16 +106,9 @@ def t5xs_model(
 
 def initializer_of(model):
   """T5X's partitioner, and its initialiser as the gin files have it."""
-  partitioner = partitioning.PjitPartitioner(
-      num_partitions=1, logical_axis_rules=RULES
-  )
-  initializer = initializing.PromptInitializer(
-      optimizer_def=model.optimizer_def,
-      init_fn=model.get_initial_variables,
-      input_shapes={name: a.shape for name, a in BATCH.items()},
-      partitioner=partitioner,
-  )
-  return partitioner, initializer
+  shapes = {name: a.shape for name, a in BATCH.items()}
+  kind = initializing.PromptInitializer
+  return t5x_examples.initializer_of(model, shapes, kind)
 
 
 def initial_state(model):
@@ -286,22 +255,9 @@ def own_steps(prompt, masks, frozen, steps, optimizer):
   return state
 
 
-# The second is a weight decay that shows in ten steps.
-@pytest.mark.parametrize(
-    "optimizer", [OptimizerConfig(), OptimizerConfig(weight_decay_rate=0.05)]
-)
-def test_ten_steps_of_both_engines(optimizer):
-  """T5X's trainer and Adafactor against optax's; only the prompt moves."""
-  masks = examples.random_masks(1, P, K, seed=1)
-  model = t5xs_model("t5")
-  model.optimizer_def = optimizers.prompt_optimizer(optimizer)
+def t5xs_steps(model, params, steps):
+  """Steps of T5X's trainer from given parameters; the train state after."""
   partitioner, initializer, state = initial_state(model)
-  params, prompt = with_ticket(state.params, masks)
-  # As a retraining starts: pruned entries are zero.
-  prompt = jnp.asarray(masked_prompts(prompt, masks, jnp.zeros(1, jnp.int32)))
-  params["encoder"]["prompt"]["prompt"]["prompt"] = prompt[0]
-  started = np.asarray(prompt[0])
-  before = jax.tree.map(np.asarray, params)
   trainer = trainer_lib.Trainer(
       model=model,
       train_state=state.replace_params(core.freeze(params)),
@@ -318,22 +274,13 @@ def test_ten_steps_of_both_engines(optimizer):
   step = trainer._partitioned_train_step
   with partitioner.mesh:
     state = trainer.train_state
-    for _ in range(10):
+    for _ in range(steps):
       state, _ = step(state, BATCH)
+  return state
 
-  own = own_steps(
-      prompt, masks, own_params(before, examples.TINY), 10, optimizer
-  )
-  after = traverse_util.flatten_dict(core.unfreeze(state.params), sep="/")
-  found = np.asarray(after.pop(names.PROMPT))
-  np.testing.assert_allclose(
-      found, own.trained["prompt"][0], rtol=1e-3, atol=1e-3
-  )
-  assert np.abs(found - started).max() > 0.5
-  factor = np.repeat(masks.piece_mask[0], 3, axis=-1)
-  assert (found[factor == 0] == 0).all() and (factor == 0).any()
 
-  # The second moments, and the number of steps.
+def check_optimizer(state, own, steps):
+  """The second moments of both engines, and the number of steps."""
   states = core.unfreeze(state.param_states)
   moments = states["encoder"]["prompt"]["prompt"].pop("prompt")
   (factored,) = (
@@ -346,8 +293,41 @@ def test_ten_steps_of_both_engines(optimizer):
   np.testing.assert_allclose(
       moments.v, factored.v["prompt"][0], rtol=1e-3, atol=1e-12
   )
-  assert int(state.step) == int(factored.count[0]) == 10
+  assert int(state.step) == int(factored.count[0]) == steps
+  # Nothing else has a state.
   assert jax.tree.leaves(states) == []
+
+
+# The second is a weight decay that shows in ten steps.
+@pytest.mark.parametrize(
+    "optimizer", [OptimizerConfig(), OptimizerConfig(weight_decay_rate=0.05)]
+)
+def test_ten_steps_of_both_engines(optimizer):
+  """T5X's trainer and Adafactor against optax's; only the prompt moves."""
+  masks = examples.random_masks(1, P, K, seed=1)
+  model = t5xs_model("t5")
+  model.optimizer_def = optimizers.prompt_optimizer(optimizer)
+  _, _, state = initial_state(model)
+  params, prompt = with_ticket(state.params, masks)
+  # As a retraining starts: pruned entries are zero.
+  prompt = jnp.asarray(masked_prompts(prompt, masks, jnp.zeros(1, jnp.int32)))
+  params["encoder"]["prompt"]["prompt"]["prompt"] = prompt[0]
+  started = np.asarray(prompt[0])
+  before = jax.tree.map(np.asarray, params)
+  state = t5xs_steps(model, params, 10)
+
+  own = own_steps(
+      prompt, masks, own_params(before, examples.TINY), 10, optimizer
+  )
+  after = traverse_util.flatten_dict(core.unfreeze(state.params), sep="/")
+  found = np.asarray(after.pop(names.PROMPT))
+  np.testing.assert_allclose(
+      found, own.trained["prompt"][0], rtol=1e-3, atol=1e-3
+  )
+  assert np.abs(found - started).max() > 0.5
+  factor = np.repeat(masks.piece_mask[0], 3, axis=-1)
+  assert (found[factor == 0] == 0).all() and (factor == 0).any()
+  check_optimizer(state, own, 10)
 
   before = traverse_util.flatten_dict(before, sep="/")
   del before[names.PROMPT]

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from tests import examples, shared_data, t5x_required
+from tests.t5x_examples import allowed
 from tests.test_t5x_engine import (
     BATCH,
     P,
-    allowed,
     config_of,
     initial_state,
     initializer_of,

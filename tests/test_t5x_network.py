@@ -4,7 +4,6 @@
 elsewhere these tests are skipped where it is missing.
 """
 
-import asyncio
 import contextlib
 import dataclasses
 import functools
@@ -15,21 +14,28 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests import examples, shared_data, t5x_files, t5x_required
+from tests import (
+    examples,
+    shared_data,
+    t5x_examples,
+    t5x_files,
+    t5x_required,
+)
+from tests.t5x_examples import allowed, scalable_network
+from tests.t5x_examples import t5_network as t5x_network
 from xprompt_jax.t5.config import T5Config
 from xprompt_jax.t5.network import T5
 from xprompt_jax.weights import loading, t5x_native, t5x_writer
 
-t5x_network = t5x_required.t5x_module("t5x.examples.t5.network")
-scalable_network = t5x_required.t5x_module("t5x.examples.scalable_t5.network")
 adafactor = t5x_required.t5x_module("t5x.adafactor")
 checkpoints = t5x_required.t5x_module("t5x.checkpoints")
 models = t5x_required.t5x_module("t5x.models")
-partitioning = t5x_required.t5x_module("t5x.partitioning")
 state_utils = t5x_required.t5x_module("t5x.state_utils")
 utils = t5x_required.t5x_module("t5x.utils")
 
 pytestmark = [pytest.mark.t5x, pytest.mark.filterwarnings("ignore")]
+# The fixture of every test here as well.
+__all__ = ["allowed"]
 
 FOLDER = "checkpoints/t5x_tiny/checkpoint_3"
 OLD_FILE = "checkpoints/t5x_tiny_legacy/test_t5_tiny.checkpoint_0"
@@ -57,14 +63,6 @@ SCALABLE = T5Config(
 PLAIN = dataclasses.replace(SCALABLE, relpos_per_layer=False)
 
 
-@pytest.fixture(autouse=True)
-def allowed(monkeypatch):
-  """T5X's layers add arrays of different rank; event loops are left open."""
-  monkeypatch.setattr(asyncio, "set_event_loop", lambda loop: loop.close())
-  with jax.numpy_rank_promotion("allow"):
-    yield
-
-
 @contextlib.contextmanager
 def other_buckets(config):
   """T5X's network with another position bias than the one it is written with.
@@ -88,21 +86,7 @@ def other_buckets(config):
 def t5xs_module(config, **kwargs):
   """T5X's network of these sizes."""
   network = scalable_network if config.relpos_per_layer else t5x_network
-  sizes = {
-      field: getattr(config, field)
-      for field in (
-          "vocab_size",
-          "emb_dim",
-          "num_heads",
-          "head_dim",
-          "num_encoder_layers",
-          "num_decoder_layers",
-          "mlp_dim",
-          "mlp_activations",
-          "logits_via_embedding",
-      )
-  }
-  return network.Transformer(network.T5Config(**sizes, **kwargs))
+  return t5x_examples.network_of(config, network, **kwargs)
 
 
 def t5xs_logits(module, params):
@@ -119,23 +103,18 @@ def own_logits(path, config):
 
 def t5xs_state(config, optimizer=None, **kwargs):
   """What T5X makes of a model: its initializer and its partitioner."""
-  partitioner = partitioning.PjitPartitioner(num_partitions=1)
   model = models.EncoderDecoderModel(
       t5xs_module(config, **kwargs),
       input_vocabulary=None,
       output_vocabulary=None,
       optimizer_def=optimizer,
   )
-  initializer = utils.TrainStateInitializer(
-      optimizer_def=optimizer,
-      init_fn=model.get_initial_variables,
-      input_shapes={
-          "encoder_input_tokens": INPUTS.shape,
-          "decoder_input_tokens": TARGETS.shape,
-          "decoder_target_tokens": TARGETS.shape,
-      },
-      partitioner=partitioner,
-  )
+  shapes = {
+      "encoder_input_tokens": INPUTS.shape,
+      "decoder_input_tokens": TARGETS.shape,
+      "decoder_target_tokens": TARGETS.shape,
+  }
+  partitioner, initializer = t5x_examples.initializer_of(model, shapes)
   return initializer, partitioner
 
 

@@ -111,18 +111,11 @@ def answer(
       )
       texts[way] = dict(enumerate(found))
       continue
-    why = {
-        id(split): candidates.why_not(way, split, experiment.vocabulary)
-        for split in rows.splits
-    }
-    reasons = [why[id(split)] for split in rows.splits]
-    not_possible[way] = {
-        row: reason for row, reason in enumerate(reasons) if reason
-    }
+    not_possible[way] = _not_possible(experiment, rows, way)
     if way == predict_by:
       for split in rows.splits:
         candidates.check_possible(way, split, experiment.vocabulary)
-    kept = [row for row, reason in enumerate(reasons) if not reason]
+    kept = [r for r in range(len(rows.splits)) if r not in not_possible[way]]
     scores[way] = _scores(experiment, rows, prompt, masks, way, kept)
     texts[way] = {
         row: candidates.best(rows.splits[row], found)
@@ -137,6 +130,18 @@ def answer(
       not_possible=not_possible,
       partial=partial,
   )
+
+
+def _not_possible(
+    experiment: Experiment, rows: TableRows, way: str
+) -> dict[int, str]:
+  """By row, why it cannot be predicted in a way."""
+  why = {
+      id(split): candidates.why_not(way, split, experiment.vocabulary)
+      for split in rows.splits
+  }
+  reasons = [why[id(split)] for split in rows.splits]
+  return {row: reason for row, reason in enumerate(reasons) if reason}
 
 
 def _partial(

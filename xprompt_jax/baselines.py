@@ -21,7 +21,6 @@ from xprompt_jax import (
     answers,
     artifacts,
     baseline_rows,
-    correctness,
     methods,
     other_tasks,
     prompts,
@@ -215,7 +214,7 @@ def run_evaluate(
 ) -> list[dict[str, Any]]:
   """The baseline's results beside those of no prompt, on every split.
 
-  Splits that only report are looked at here and nowhere else.
+  Splits that only report are read here and nowhere else.
 
   Args:
     experiment: what is loaded.
@@ -260,18 +259,8 @@ def run_evaluate(
           ],
       },
   ]
-  correctness.save(
-      folder / correctness.CORRECT,
-      {search.NO_PROMPT: without.right, method.name: finals.right},
-  )
-  artifacts.write_json(
-      folder / artifacts.RESULT,
-      {
-          "config": config,
-          "methods": found,
-          "seconds": round(time.monotonic() - started, 3),
-      },
-  )
+  right = {search.NO_PROMPT: without.right, method.name: finals.right}
+  search.write_evaluation(folder, config, found, right, started)
   return found
 
 

@@ -4,6 +4,7 @@
 `search`, `evaluation` or `scoring`, and writes and prints results.
 """
 
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -30,11 +31,14 @@ from xprompt_jax.experiment import (
 )
 from xprompt_jax.methods.config import PROMPT_TUNING
 from xprompt_jax.mixtures import MixedSplit
+from xprompt_jax.t5x_engine import requirements
 from xprompt_jax.types import UserError
 
 
 def _run_facts(experiment: Experiment) -> dict[str, Any]:
+  engine = experiment.config.engine
   return {
+      **({} if engine == requirements.NATIVE else {"engine": engine}),
       "versions": artifacts.package_versions(),
       "devices": [str(device) for device in jax.devices()],
       "seeds": list(experiment.config.seeds),
@@ -82,7 +86,8 @@ def train(
     artifacts.write_text(workdir / artifacts.CONFIG, gin_config)
   is_baseline = config.method.name != PROMPT_TUNING
   run = baselines.run_experiment if is_baseline else search.run_experiment
-  summary = run(experiment)
+  with contextlib.closing(experiment):
+    summary = run(experiment)
   if not finished:
     nearest_words.write(
         workdir,

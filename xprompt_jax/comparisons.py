@@ -276,6 +276,18 @@ def _check_one_task(rows: Sequence[Row]) -> None:
     raise ValueError(f"rows to compare: found tasks {names}, expected one")
 
 
+def _by_key(
+    rows: Sequence[Row], right: Rights, split: str, metric: str
+) -> dict[Any, tuple[Row, np.ndarray | None]]:
+  """The rows that have the metric, each with what it answers right."""
+  right = right if len(right) == len(rows) else [None] * len(rows)
+  return {
+      _key(row): (row, _known(answers, row, split, metric))
+      for row, answers in zip(rows, right, strict=True)
+      if row.get(split, {}).get(metric) is not None
+  }
+
+
 def compare(
     rows: Sequence[Row],
     base: Sequence[Row],
@@ -304,18 +316,8 @@ def compare(
   """
   _check_one_task(rows)
   _check_one_task(base)
-
-  def by_key(
-      rows: Sequence[Row], right: Rights
-  ) -> dict[Any, tuple[Row, np.ndarray | None]]:
-    right = right if len(right) == len(rows) else [None] * len(rows)
-    return {
-        _key(row): (row, _known(answers, row, split, metric))
-        for row, answers in zip(rows, right, strict=True)
-        if row.get(split, {}).get(metric) is not None
-    }
-
-  ours, theirs = by_key(rows, right), by_key(base, base_right)
+  ours = _by_key(rows, right, split, metric)
+  theirs = _by_key(base, base_right, split, metric)
   keys = [key for key in ours if key in theirs]
   if not keys:
     return None

@@ -214,12 +214,8 @@ def convert(
     print(json.dumps(line))
     lines.append(line)
   new = _logits(str(place), config, dtype)
-  summary = {
-      "source": source,
-      "output": str(place),
-      **_summary(lines, old, new),
-      **tokens,
-  }
+  summary: dict[str, Any] = {"source": source, "output": str(place)}
+  summary |= _summary(lines, old, new) | tokens
   print(json.dumps(summary))
   if summary["tensors_bit_identical"] < len(lines) or not (old == new).all():
     raise UserError(

@@ -22,7 +22,8 @@ from xprompt_jax import (
 from xprompt_jax.experiment import ExperimentConfig, SharedWeights
 from xprompt_jax.export import exporting
 from xprompt_jax.t5.config import T5Config
-from xprompt_jax.types import UserError, mendable
+from xprompt_jax.t5x_engine import requirements
+from xprompt_jax.types import UserError, mendable, require
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -139,6 +140,34 @@ _COMMANDS: dict[str, Callable[[Call, _Shared], None]] = {
     "export": _export,
     "cache": _cache,
 }
+
+
+def check_engine(arguments: argparse.Namespace) -> None:
+  """Refuses --engine=t5x without T5X, before anything is read or written.
+
+  T5X is imported here, as gin takes no more of its functions once files are read.
+  """
+  if arguments.command == "train" and arguments.engine == requirements.T5X:
+    requirements.check_importable()
+
+
+def with_engine(
+    config: ExperimentConfig, arguments: argparse.Namespace
+) -> ExperimentConfig:
+  """The config of a command, with the engine that --engine names.
+
+  Raises:
+    UserError: gin files name one, or the engine cannot train what they say.
+  """
+  if arguments.command != "train":
+    return config
+  require(
+      config.engine == requirements.NATIVE,
+      "ExperimentConfig.engine",
+      config.engine,
+      "--engine on the command line in its place",
+  )
+  return dataclasses.replace(config, engine=arguments.engine)
 
 
 def run(call: Call) -> None:

@@ -93,7 +93,7 @@ def predict_table(
     num_beams: for `generate`.
 
   Returns:
-    For each row its predictions, in the order of its split.
+    Predictions of each row, in its split's order.
 
   Raises:
     UserError: a split does not allow this way.
@@ -110,10 +110,7 @@ def predict_table(
         batch_size=batch_size,
         mesh=mesh,
     )
-    return [
-        candidates.best(split, found)
-        for split, found in zip(rows.splits, scores, strict=True)
-    ]
+    return [candidates.best(*p) for p in zip(rows.splits, scores, strict=True)]
   predictions = [[""] * len(split) for split in rows.splits]
   for row, index, text in _predicted(
       rows.every_example(batch_size),

@@ -147,6 +147,26 @@ class Experiment:
     }
 
   @functools.cached_property
+  def t5x_engines(self) -> Any:
+    """T5X's trainers, which the tables of a run share; `close` ends them."""
+    # Only who asks for it needs T5X.
+    from xprompt_jax.t5x_engine.engines import Engines
+
+    return Engines(
+        model=self.model,
+        frozen_params=self.frozen_params,
+        optimizer=self.config.optimizer,
+        z_loss=self.config.train.z_loss,
+        mesh=self.mesh,
+    )
+
+  def close(self) -> None:
+    """Ends what training began; training begins it again."""
+    engines = vars(self).pop("t5x_engines", None)
+    if engines is not None:
+      engines.close()
+
+  @functools.cached_property
   def stage_config(self) -> dict[str, Any]:
     """What the result of training and scoring depends on, JSON-able.
 
@@ -274,16 +294,7 @@ def load_experiment(
       vocab_size=config.model.vocab_size,
   )
   _check_way(config, vocabulary, splits)
-  mesh = None
-  if jax.device_count() > 1 or config.num_model_partitions > 1:
-    mesh = partitioning.make_mesh(config.num_model_partitions)
-    require(
-        config.train.batch_size % mesh.shape["data"] == 0,
-        "TrainConfig.batch_size",
-        config.train.batch_size,
-        f"a multiple of the {mesh.shape['data']} devices along the mesh's data"
-        " axis",
-    )
+  mesh = _mesh(config)
   frozen = (weights or SharedWeights()).load(config, mesh)
   return Experiment(
       config=config,
@@ -298,6 +309,21 @@ def load_experiment(
       mesh=mesh,
       others=others,
   )
+
+
+def _mesh(config: ExperimentConfig) -> Mesh | None:
+  """All devices as data x model; None where there is one."""
+  if jax.device_count() == 1 and config.num_model_partitions == 1:
+    return None
+  mesh = partitioning.make_mesh(config.num_model_partitions)
+  require(
+      config.train.batch_size % mesh.shape["data"] == 0,
+      "TrainConfig.batch_size",
+      config.train.batch_size,
+      f"a multiple of the {mesh.shape['data']} devices along the mesh's data"
+      " axis",
+  )
+  return mesh
 
 
 def _check_way(

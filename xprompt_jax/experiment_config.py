@@ -13,6 +13,7 @@ from xprompt_jax.optimizer import OptimizerConfig
 from xprompt_jax.prompts import PromptConfig
 from xprompt_jax.pruning import SearchConfig
 from xprompt_jax.t5.config import T5Config
+from xprompt_jax.t5x_engine import requirements
 from xprompt_jax.task_config import TaskConfig
 from xprompt_jax.trainer import TrainConfig
 from xprompt_jax.types import UserError, require, require_int
@@ -40,6 +41,7 @@ _LATER_FIELDS: dict[str, dict[str, Any]] = {
         "predict_by": evaluation.GENERATE,
         "num_beams": 1,
         "method": dataclasses.asdict(MethodConfig()),
+        "engine": requirements.NATIVE,
     },
     "optimizer": {
         "name": "adafactor",
@@ -104,6 +106,8 @@ class ExperimentConfig:
     score_batch_size: examples scored together, all rows counted.
     num_model_partitions: devices that share one copy of the model; the others
       take a share of each batch.
+    engine: what trains prompts: `native`, or `t5x` for T5X's trainer; --engine
+      sets it.
   """
 
   model: T5Config
@@ -122,6 +126,7 @@ class ExperimentConfig:
   eval_batch_size: int = 128
   score_batch_size: int = 32
   num_model_partitions: int = 1
+  engine: str = requirements.NATIVE
 
   def __post_init__(self):
     for field in dataclasses.fields(self):
@@ -174,6 +179,10 @@ class ExperimentConfig:
         "a list of different integers in [0, 2**32)",
     )
     object.__setattr__(self, "seeds", tuple(seeds))
+    # Before a baseline's own fields, which no engine would mend.
+    requirements.check_config(
+        self.engine, self.method.name, self.model, self.optimizer
+    )
     _check_method(self)
     if self.method.name == PROMPT_TUNING:
       self.prompt.check_embed_dim(self.model.emb_dim)

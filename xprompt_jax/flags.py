@@ -12,6 +12,7 @@ from typing import NoReturn
 
 PROMPT_FORMATS = ("peft", "npy", "safetensors", "openprompt", "compact")
 _CHECKPOINT_FORMATS = ("t5x", "huggingface")
+ENGINES = ("native", "t5x")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -24,6 +25,17 @@ class _Parser(argparse.ArgumentParser):
 def _add_workdir(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
       "--workdir", help="where results go (default: runs/<gin file>)"
+  )
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+  _add_workdir(parser)
+  parser.add_argument(
+      "--engine",
+      choices=ENGINES,
+      default=ENGINES[0],
+      help="what trains prompts: this program, or T5X's trainer, which has to be"
+      " installed (default: native)",
   )
 
 
@@ -166,7 +178,8 @@ class Command:
 
 COMMANDS = {
     "train": Command(
-        help="tune, score, prune, rewind and search, then print the results"
+        help="tune, score, prune, rewind and search, then print the results",
+        add_flags=_add_train,
     ),
     "eval": Command(help="evaluate a prompt on a split", add_flags=_add_eval),
     "infer": Command(

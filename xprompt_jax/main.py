@@ -248,6 +248,7 @@ def _run(arguments: argparse.Namespace, bindings: Sequence[str]) -> None:
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
   from xprompt_jax import dispatch
 
+  dispatch.check_engine(arguments)
   search_paths = _search_paths(arguments)
   files = arguments.gin_file
   if arguments.command == "import":
@@ -320,7 +321,7 @@ def _calls(
 
     return dispatch.Call(
         arguments=arguments,
-        config=config,
+        config=dispatch.with_engine(config, arguments),
         workdir=workdir / name,
         prompt_file=_prompt_file(),
         gin_config=gin.operative_config_str(),

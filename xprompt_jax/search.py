@@ -4,8 +4,9 @@
 compared with, `masking.py` and `auto_ratio.py` what is measured beside them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
+import pathlib
 import time
 from typing import Any
 
@@ -160,6 +161,26 @@ def run_evaluate(
     start, stop = stop, stop + len(table.tickets)
     methods.append({"method": name, "rows": lines[start:stop]})
     right[name] = finals.rows(start, stop).right
+  write_evaluation(folder, config, methods, right, started)
+  return methods
+
+
+def write_evaluation(
+    folder: pathlib.Path,
+    config: Mapping[str, Any],
+    methods: Sequence[Mapping[str, Any]],
+    right: Mapping[str, correctness.Right],
+    started: float,
+) -> None:
+  """Writes what the stage `evaluate` leaves, its result last.
+
+  Args:
+    folder: of the stage.
+    config: what it depends on.
+    methods: each with its rows.
+    right: which examples each row gets right, by method.
+    started: by the clock of `time.monotonic`.
+  """
   correctness.save(folder / correctness.CORRECT, right)
   artifacts.write_json(
       folder / artifacts.RESULT,
@@ -169,7 +190,6 @@ def run_evaluate(
           "seconds": round(time.monotonic() - started, 3),
       },
   )
-  return methods
 
 
 def without_prompt(experiment: Experiment, task: str | None) -> answers.Finals:

@@ -18,13 +18,14 @@ from xprompt_jax import artifacts, importance, prompts, pruning, scoring
 from xprompt_jax import masks as masks_lib
 from xprompt_jax.experiment import Experiment
 from xprompt_jax.methods.prompt_tuning import PromptTuning
+from xprompt_jax.t5x_engine import requirements
 from xprompt_jax.tickets import Table, Ticket, save_table, ticket_lines
 from xprompt_jax.trainer import TableTrainer
 from xprompt_jax.types import PromptMasks, require
 
 
 def run_training(experiment: Experiment, name: str, start: Table) -> Table:
-  """Trains the rows of a table, all together.
+  """Trains the rows of a table, all together or, inside T5X, one by one.
 
   Args:
     experiment: what is loaded.
@@ -72,22 +73,7 @@ def _train(
     artifacts.check_config(started, artifacts.read_json(started), config)
   else:
     artifacts.write_json(started, config)
-  trainer = TableTrainer(
-      config=experiment.config.train,
-      optimizer=experiment.config.optimizer,
-      method=PromptTuning(length=start.prompt.shape[1]),
-      model=experiment.model,
-      frozen_params=experiment.frozen_params,
-      constants=start.masks,
-      rows=experiment.rows("train", start.seeds, start.tasks),
-      evaluate=lambda trained: experiment.evaluate(
-          "validation", trained["prompt"], start.masks, start.tasks
-      ),
-      folder=folder,
-      tensorboard=experiment.workdir / artifacts.TENSORBOARD,
-      mesh=experiment.mesh,
-  )
-  trained = trainer.train({"prompt": start.prompt})
+  trained = _trainer(experiment, folder, start).train({"prompt": start.prompt})
   table = dataclasses.replace(
       start,
       prompt=trained.trained["prompt"],
@@ -95,6 +81,40 @@ def _train(
   )
   save_table(folder / artifacts.PROMPT, table, start=start.prompt)
   return table
+
+
+def _trainer(experiment: Experiment, folder: pathlib.Path, start: Table) -> Any:
+  """What trains a table."""
+  common: dict[str, Any] = {
+      "config": experiment.config.train,
+      "constants": start.masks,
+      "rows": experiment.rows("train", start.seeds, start.tasks),
+      "folder": folder,
+      "tensorboard": experiment.workdir / artifacts.TENSORBOARD,
+  }
+  if experiment.config.engine == requirements.NATIVE:
+    return TableTrainer(
+        **common,
+        optimizer=experiment.config.optimizer,
+        model=experiment.model,
+        frozen_params=experiment.frozen_params,
+        mesh=experiment.mesh,
+        method=PromptTuning(length=start.prompt.shape[1]),
+        evaluate=lambda trained: experiment.evaluate(
+            "validation", trained["prompt"], start.masks, start.tasks
+        ),
+    )
+  # Only who asks for it needs T5X.
+  from xprompt_jax.t5x_engine import table_trainer
+
+  def evaluate(row: int, trained: Any) -> dict[str, float]:
+    masks = masks_lib.take_rows(start.masks, np.array([row]))
+    tasks = [start.tasks[row]]
+    return experiment.evaluate("validation", trained["prompt"], masks, tasks)[0]
+
+  return table_trainer.RowByRowTrainer(
+      **common, engines=experiment.t5x_engines, evaluate=evaluate
+  )
 
 
 def initial_table(experiment: Experiment) -> Table:

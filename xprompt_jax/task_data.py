@@ -126,16 +126,7 @@ def load_splits(
   )
 
   def cached(member: str, split: str) -> CachedSplit:
-    return token_cache.ensure_token_cache(
-        task=member,
-        split=split,
-        module=task.module,
-        cache_dir=cache_dir,
-        inputs_length=task.inputs_length,
-        targets_length=task.targets_length,
-        max_examples=task.max_examples,
-        vocabulary=vocabulary,
-    )
+    return _cached(task, member, split, cache_dir, vocabulary)
 
   splits: dict[str, CachedSplit] = {}
   for role, name in names.items():
@@ -149,6 +140,26 @@ def load_splits(
     if role == "validation" and HELDOUT in roles and task.protocol == HELDOUT:
       splits[role], splits[HELDOUT] = halves.divide(splits[role])
   return vocabulary, splits
+
+
+def _cached(
+    task: TaskConfig,
+    member: str,
+    split: str,
+    cache_dir: pathlib.Path,
+    vocabulary: Vocabulary,
+) -> CachedSplit:
+  """A split of a task, or of a member of a mixture, as it is tokenized."""
+  return token_cache.ensure_token_cache(
+      task=member,
+      split=split,
+      module=task.module,
+      cache_dir=cache_dir,
+      inputs_length=task.inputs_length,
+      targets_length=task.targets_length,
+      max_examples=task.max_examples,
+      vocabulary=vocabulary,
+  )
 
 
 def check_rows(

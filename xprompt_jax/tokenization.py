@@ -152,7 +152,7 @@ def import_seqio(wanted: str) -> Any:
   """Imports TensorFlow, kept off the accelerators and quiet, and seqio."""
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
   try:
-    with warnings.catch_warnings(), _quiet_stderr():
+    with warnings.catch_warnings(), quiet_stderr():
       warnings.simplefilter("ignore")
       import seqio
       import tensorflow as tf
@@ -163,7 +163,7 @@ def import_seqio(wanted: str) -> Any:
         " the cache here"
     ) from error
   # TensorFlow would take the memory of every GPU it sees.
-  with contextlib.suppress(RuntimeError), _quiet_stderr():
+  with contextlib.suppress(RuntimeError), quiet_stderr():
     tf.config.set_visible_devices([], "GPU")
   # For preprocessors that draw: the same cache each time it is made.
   tf.random.set_seed(0)
@@ -171,7 +171,7 @@ def import_seqio(wanted: str) -> Any:
 
 
 @contextlib.contextmanager
-def _quiet_stderr() -> Iterator[None]:
+def quiet_stderr() -> Iterator[None]:
   """Drops what native code writes to stderr: TensorFlow's start-up lines.
 
   They come before its log level counts, and tell nobody anything.

@@ -24,10 +24,10 @@ from xprompt_jax import optimizer as optimizer_lib
 from xprompt_jax.methods.protocol import Method
 from xprompt_jax.model import PromptedT5
 from xprompt_jax.optimizer import OptimizerConfig
+from xprompt_jax.records import KEPT, Records
 from xprompt_jax.tables import TableRows
 from xprompt_jax.train_step import TrainState, train_step
 from xprompt_jax.trained_leaves import (
-    best_of,
     by_name,
     check_shapes,
     filled,
@@ -41,10 +41,7 @@ from xprompt_jax.types import (
 )
 
 # Losses are fetched in blocks: a fetch each step would stall an accelerator.
-_CHECK_EVERY = 20
-_KEPT = (
-    "the last good state is kept; try a smaller OptimizerConfig.learning_rate"
-)
+CHECK_EVERY = 20
 
 Evaluate = Callable[[Any], list[dict[str, float]]]
 
@@ -137,10 +134,17 @@ class TrainedTable:
 class _Run:
   """Where a training run stands: what the state file and metrics.jsonl hold."""
 
-  def __init__(self, optimizer: OptimizerConfig, start: Any, mesh: Mesh | None):
+  def __init__(
+      self,
+      optimizer: OptimizerConfig,
+      start: Any,
+      mesh: Mesh | None,
+      folder: pathlib.Path,
+      rows: TableRows,
+  ):
     trained = jax.tree.map(jnp.array, start)
-    num_rows = optimizer_lib.num_rows(trained)
     self._mesh = mesh
+    self._rows = rows
     self.state = partitioning.replicate(
         TrainState(
             trained=trained,
@@ -149,26 +153,16 @@ class _Run:
         mesh,
     )
     self.step = 0
-    # Not copied: it is never written in.
-    self.best_trained = jax.tree.map(np.asarray, start)
-    self.best_step = np.zeros(num_rows, np.int64)
-    self.best: list[dict[str, float]] = [{} for _ in range(num_rows)]
-    self._loss_sum = np.zeros(num_rows)
-    self._loss_steps = 0
+    self.records = Records(folder / artifacts.METRICS, rows, start)
     self._pending: list[Array] = []
-    self._lines: list[dict[str, Any]] = []
 
   def save(self, folder: pathlib.Path) -> None:
     """Writes everything a later run needs to go on."""
     leaves = jax.tree.leaves(self.state.optimizer)
-    best = by_name(self.best_trained)
     arrays = {
         **{k: np.asarray(v) for k, v in by_name(self.state.trained).items()},
         "step": np.array(self.step),
-        **{f"best_{name}": leaf for name, leaf in best.items()},
-        "best_step": self.best_step,
-        "loss_sum": self._loss_sum,
-        "loss_steps": np.array(self._loss_steps),
+        **self.records.arrays(),
         **{f"optimizer/{i}": np.asarray(x) for i, x in enumerate(leaves)},
     }
     artifacts.save_arrays(folder / artifacts.STATE, arrays)
@@ -185,11 +179,9 @@ class _Run:
     arrays = artifacts.load_arrays(path)
     trained = filled(self.state.trained, arrays, path)
     leaves, treedef = jax.tree.flatten(self.state.optimizer)
-    rows = self.best_step.shape
-    expected = {"step": (), "best_step": rows, "loss_sum": rows}
     names = [f"optimizer/{i}" for i in range(len(leaves) + 1)]
     shapes = [*(leaf.shape for leaf in leaves), None]
-    expected |= {"loss_steps": (), **dict(zip(names, shapes, strict=True))}
+    expected = {"step": (), **dict(zip(names, shapes, strict=True))}
     check_shapes(path, arrays, expected)
     leaves = [jnp.array(arrays[f"optimizer/{i}"]) for i in range(len(leaves))]
     self.state = partitioning.replicate(
@@ -199,32 +191,15 @@ class _Run:
         ),
         self._mesh,
     )
-    self.best_trained = filled(self.best_trained, arrays, path, "best_")
     self.step = int(arrays["step"])
-    self.best_step = np.array(arrays["best_step"])
-    self._loss_sum = np.array(arrays["loss_sum"])
-    self._loss_steps = int(arrays["loss_steps"])
-    # Lines written after the state was saved will be computed again.
-    lines = artifacts.read_json_lines(folder / artifacts.METRICS)
-    self._lines = [line for line in lines if line["step"] <= self.step]
-    found_best = {(line["row"], line["step"]) for line in self._lines}
-    for row, step in enumerate(self.best_step.tolist()):
-      require(
-          step == 0 or (row, step) in found_best,
-          f"{folder / artifacts.METRICS}",
-          f"no line of row {row} at step {step}",
-          f"the one that {path} was saved with",
-      )
-    for line in self._lines:
-      if line["step"] == self.best_step[line["row"]]:
-        self.best[line["row"]] = line["validation"]
+    self.records.restore(arrays, path, self.step)
 
   def add_losses(self, losses: Array) -> None:
     """Counts a step; its losses are looked at by `check_losses`."""
     self.step += 1
     self._pending.append(losses)
 
-  def check_losses(self, folder: pathlib.Path, rows: TableRows) -> None:
+  def check_losses(self, folder: pathlib.Path) -> None:
     """Adds up the losses of the last steps.
 
     Raises:
@@ -237,15 +212,14 @@ class _Run:
       if bad.size:
         row = int(bad[0])
         raise UserError(
-            f"{folder}: loss of {rows.name(row)} at step {step}:"
-            f" found {losses[row]}, expected a finite number; {_KEPT}"
+            f"{folder}: loss of {self._rows.name(row)} at step {step}:"
+            f" found {losses[row]}, expected a finite number; {KEPT}"
         )
-      self._loss_sum += losses
-    self._loss_steps += len(self._pending)
+      self.records.add_losses(losses)
     self._pending = []
-    self._check_leaves(folder, rows)
+    self._check_leaves(folder)
 
-  def _check_leaves(self, folder: pathlib.Path, rows: TableRows) -> None:
+  def _check_leaves(self, folder: pathlib.Path) -> None:
     """Looks at what the last step left: its loss is that of the one before."""
     # On the device: of fine-tuning, leaves are as large as the model.
     finite = jax.device_get(finite_rows(self.state.trained))
@@ -254,43 +228,10 @@ class _Run:
       if bad.size:
         row = int(bad[0])
         raise UserError(
-            f"{folder}: {name} of {rows.name(row)} at step"
+            f"{folder}: {name} of {self._rows.name(row)} at step"
             f" {self.step}: found NaN or infinity, expected finite numbers;"
-            f" {_KEPT}"
+            f" {KEPT}"
         )
-
-  def mean_loss(self) -> np.ndarray:
-    """Mean loss of each row since the last evaluation: [R]."""
-    return self._loss_sum / max(self._loss_steps, 1)
-
-  def add_metrics(
-      self,
-      folder: pathlib.Path,
-      metrics: list[dict[str, float]],
-      rows: TableRows,
-  ) -> None:
-    """Writes metrics.jsonl and keeps the rows that became better."""
-    losses = self.mean_loss()
-    better = []
-    for row, found in enumerate(metrics):
-      if not self.best[row] or found["score"] > self.best[row]["score"]:
-        self.best[row] = found
-        self.best_step[row] = self.step
-        better.append(row)
-      self._lines.append(
-          {
-              "step": self.step,
-              "row": row,
-              **rows.label(row),
-              "loss": float(losses[row]),
-              "validation": found,
-          }
-      )
-    if better:
-      self.best_trained = best_of(self.best_trained, self.state.trained, better)
-    artifacts.write_json_lines(folder / artifacts.METRICS, self._lines)
-    self._loss_sum = np.zeros_like(self._loss_sum)
-    self._loss_steps = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -337,7 +278,7 @@ class TableTrainer:
     """
     total = self.config.total_steps(self.rows.num_examples)
     optimizer = self.optimizer.over(total)
-    run = _Run(optimizer, start, self.mesh)
+    run = _Run(optimizer, start, self.mesh, self.folder, self.rows)
     del start  # Of fine-tuning, a model.
     run.restore(self.folder)
     with progress.Reporter(
@@ -349,18 +290,18 @@ class TableTrainer:
             run.step, self.rows.num_examples
         )
         save = is_evaluation or self.config.is_save(run.step)
-        if save or run.step % _CHECK_EVERY == 0:
-          run.check_losses(self.folder, self.rows)
-          loss = float(run.mean_loss().mean())
+        if save or run.step % CHECK_EVERY == 0:
+          run.check_losses(self.folder)
+          loss = float(run.records.mean_loss().mean())
           reporter.update(run.step, {"loss": loss})
         if is_evaluation:
           self._evaluate(run, reporter)
         if save:
           run.save(self.folder)
     return TrainedTable(
-        trained=run.best_trained,
-        metrics=run.best,
-        best_step=run.best_step,
+        trained=run.records.best_trained,
+        metrics=run.records.best,
+        best_step=run.records.best_step,
         num_steps=total,
     )
 
@@ -385,12 +326,6 @@ class TableTrainer:
 
   def _evaluate(self, run: _Run, reporter: progress.Reporter) -> None:
     metrics = self.evaluate(run.state.trained)
-    losses = run.mean_loss()
-    run.add_metrics(self.folder, metrics, self.rows)
-    scores = {
-        "loss": float(losses.mean()),
-        "validation": float(np.mean([found["score"] for found in metrics])),
-        "best": float(np.mean([found["score"] for found in run.best])),
-    }
+    scores = run.records.add_metrics(run.step, metrics, run.state.trained)
     reporter.update(run.step, scores, result=True)
     reporter.scalars(run.step, scores)

@@ -189,17 +189,12 @@ def difference(
   if not ours or not theirs:
     return None
   split = split or comparisons.reporting_split([*ours, *theirs])
-
-  def right(name: str, rows: Sequence[Any]) -> list[np.ndarray | None]:
-    keys = [(name, split, row.get("task"), row.get("seed")) for row in rows]
-    return [(rights or {}).get(key) for key in keys]
-
   found = comparisons.compare(
       ours,
       theirs,
       split=split,
-      right=right(first, ours),
-      base_right=right(second, theirs),
+      right=_right(rights, first, split, ours),
+      base_right=_right(rights, second, split, theirs),
   )
   if found is None:
     return None
@@ -221,6 +216,14 @@ def difference(
   if split == "validation":
     line += _favoured(summary, first, second)
   return f"{line}."
+
+
+def _right(
+    rights: Rights | None, name: str, split: str, rows: Sequence[Any]
+) -> list[np.ndarray | None]:
+  """Which examples each row of a method answers right, where known."""
+  keys = [(name, split, row.get("task"), row.get("seed")) for row in rows]
+  return [(rights or {}).get(key) for key in keys]
 
 
 def comparison(summary: Summary, rights: Rights | None = None) -> str | None:

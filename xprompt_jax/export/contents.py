@@ -3,7 +3,7 @@
 `exporting.py` writes it and `model_card.py` describes it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
 import os
 import pathlib
@@ -104,12 +104,13 @@ def base_model(config: ExperimentConfig) -> tuple[BaseModel, bool]:
 
   Returns:
     What an adapter says of it, without a name where transformers cannot load
-    it (the bundled model, random weights, T5X's formats); whether the name is
+    it (a bundled model, random weights, T5X's formats); whether the name is
     a hub id.
   """
   name, on_hub = config.checkpoint, False
   revision = ""
-  if name.startswith(("random:", "gs://")) or name == "bundled":
+  bundled = name in checkpoints.BUNDLED_MODELS
+  if bundled or name.startswith(("random:", "gs://")):
     name = ""
   elif pathlib.Path(name).exists():
     known = checkpoints.huggingface_folder(name) is not None
@@ -128,14 +129,24 @@ def base_model(config: ExperimentConfig) -> tuple[BaseModel, bool]:
 
 
 def _source_scores(
-    path: str, record: Record | None, rows: tuple[int, ...], embed_dim: int
+    path: str,
+    record: Record | None,
+    rows: tuple[int, ...],
+    embed_dim: int,
+    absent: int,
 ) -> tuple[Mapping[str, np.ndarray], ...]:
-  """The scores of each row: those of the run, else those in the file."""
+  """The scores of each row: those of the run, else those in the file.
+
+  Positions in front that are absent from all of them are left out.
+  """
+  found: Sequence[Mapping[str, np.ndarray]]
   if record is not None:
-    return run_records.read_scores(path, [record.rows[r] for r in rows])
-  arrays = prompt_formats.read_prompt(path, embed_dim)
-  scores = {k: v for k, v in arrays.items() if k.endswith("_scores")}
-  return tuple({k: v[row] for k, v in scores.items()} for row in rows)
+    found = run_records.read_scores(path, [record.rows[r] for r in rows])
+  else:
+    arrays = prompt_formats.read_prompt(path, embed_dim)
+    scores = {k: v for k, v in arrays.items() if k.endswith("_scores")}
+    found = [{k: v[row] for k, v in scores.items()} for row in rows]
+  return tuple({k: v[absent:] for k, v in one.items()} for one in found)
 
 
 def take_prompts(
@@ -164,11 +175,10 @@ def make_export(
     prompt: every prompt of the file, [R, P, H].
     masks: theirs.
     path: the file.
-    record: what its run recorded of it, if it lies in one.
+    record: of its run, if it lies in one.
     rows: which to take.
     output_format: one of `FORMATS`.
-    remove_pruned_tokens: leave out tokens whose mask is 0, and measure what
-      that changes.
+    remove_pruned_tokens: leave out masked tokens, and measure the change.
 
   Returns:
     What `write_export` writes.
@@ -177,15 +187,11 @@ def make_export(
     UserError: every token is pruned, a result file is damaged, or the run's
       validation split is another.
   """
-  embed_dim = prompt.shape[2]
-  chosen, taken = take_prompts(prompt, masks, rows)
-  dense = _masked(chosen, taken)
+  dense, taken = take_prompts(prompt, masks, rows)
+  dense = _masked(dense, taken)
   positions = tuple(range(dense.shape[1]))
   absent = prompt.shape[1] - dense.shape[1]
-  scores = tuple(
-      {name: array[absent:] for name, array in found.items()}
-      for found in _source_scores(path, record, rows, embed_dim)
-  )
+  scores = _source_scores(path, record, rows, prompt.shape[2], absent)
   removed = change = None
   if remove_pruned_tokens:
     shorter = removal.without_pruned_tokens(dense, taken, path)
@@ -194,9 +200,8 @@ def make_export(
       run_records.check_validation(record, experiment, path)
       task = run_records.task_of(record, rows[0], experiment)
       change = removal.measure(experiment, (dense, taken), shorter, task)
-      kept = np.flatnonzero(np.asarray(taken.token_mask)[0])
-      positions = tuple(kept.tolist())
-      dense, taken = shorter
+    positions = tuple(np.flatnonzero(taken.token_mask[0]).tolist())
+    dense, taken = shorter
   base, on_hub = base_model(experiment.config)
   return Export(
       output_format=output_format,

@@ -207,9 +207,8 @@ def export(
   prompt, masks, path = stored_prompts.load_prompts(
       config, workdir, prompt_file
   )
-  rows: tuple[int, ...] = (row or 0,)
-  if row is None and formats.FORMATS[output_format].many_prompts:
-    rows = tuple(range(len(prompt)))
+  many = row is None and formats.FORMATS[output_format].many_prompts
+  rows = tuple(range(len(prompt))) if many else (row or 0,)
   stored_prompts.check_row(rows[0], path, len(prompt))
   record = run_records.read_record(path, prompt)
   run_records.check_pruned_tokens(record, config, path)

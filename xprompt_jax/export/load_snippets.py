@@ -8,6 +8,7 @@ import json
 import pathlib
 
 from xprompt_jax.prompt_formats.formats import FORMATS
+from xprompt_jax.weights import checkpoints
 
 _UNKNOWN_BASE = "FOLDER-OR-HUB-ID-OF-THE-T5"
 
@@ -117,7 +118,9 @@ where the vocabulary is known): transformers invents one without them."""
 
 def absolute(checkpoint: str) -> str:
   """CHECKPOINT as it is, a folder or file of this disk by its whole path."""
-  if checkpoint == "bundled" or checkpoint.startswith(("random:", "gs://")):
+  if checkpoint in checkpoints.BUNDLED_MODELS:
+    return checkpoint
+  if checkpoint.startswith(("random:", "gs://")):
     return checkpoint
   path = pathlib.Path(checkpoint)
   return str(path.resolve()) if path.exists() else checkpoint

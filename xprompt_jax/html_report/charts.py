@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 import itertools
+import textwrap
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 import numpy as np
 
@@ -96,6 +98,7 @@ def sweep_lines(
     sweep: Sweep,
     own: Sequence[int],
     labels: Sequence[str],
+    what: str,
     methods: Sequence[str],
     places: Sequence[float] | None,
     name: str,
@@ -113,19 +116,21 @@ def sweep_lines(
         series.setdefault(method, {}).setdefault(x, []).extend(values)
   if len(set(xs)) < 2 or not series:
     return None
-  title = ", ".join(sweep.titles)
-  if "model" in sweep.fields:
-    title = names.field("model")
   wide = places is not None and min(xs) > 0 and max(xs) / min(xs) >= 8
+  # All labels together are about as wide as the axis.
+  width = max(8, 60 // len(xs))
   ticks = {
-      x: label.replace(" (", "\n(").replace(", ", ",\n")
+      x: "\n".join(
+          textwrap.fill(part, width, break_on_hyphens=False)
+          for part in label.split(", ")
+      )
       for x, label in zip(xs, labels, strict=True)
   }
   return lines(
       name,
       caption,
       series,
-      (title, "score, %"),
+      (what, "score, %"),
       ticks,
       logarithmic=wide,
   )
@@ -205,6 +210,21 @@ def _kind(ticket: Mapping[str, Any]) -> str:
   return "token" if ticket.get("token_ratio") is not None else "tuned"
 
 
+_COLOURS = ("black", "#0072B2", "#00755A", "#A3447C", "#7A5C00")
+
+
+def _plot_tickets(
+    axes: Axes, kind: str, colour: str, places: Sequence[tuple[float, float]]
+) -> None:
+  """Marks of one kind of ticket, told apart without colour too."""
+  marker, title, filled = _TICKETS[kind]
+  xs, ys = zip(*places, strict=True)
+  face: dict[str, Any] = (
+      {} if marker in "x+" or filled else {"markerfacecolor": "none"}
+  )
+  axes.plot(xs, ys, marker, color=colour, label=title, markersize=6, **face)
+
+
 def kept_share(
     name: str,
     caption: str,
@@ -230,18 +250,11 @@ def kept_share(
 
   def fill(figure: Figure) -> None:
     axes = figure.subplots()
-    colours = itertools.cycle(
-        ("black", "#0072B2", "#00755A", "#A3447C", "#7A5C00")
-    )
-    for (kind, found), colour in zip(kinds.items(), colours, strict=False):
-      if not found:
-        continue
-      marker, title, filled = _TICKETS[kind]
-      xs, ys = zip(*map(place, found), strict=True)
-      face: dict[str, Any] = (
-          {} if marker in "x+" or filled else {"markerfacecolor": "none"}
-      )
-      axes.plot(xs, ys, marker, color=colour, label=title, markersize=6, **face)
+    for (kind, found), colour in zip(
+        kinds.items(), itertools.cycle(_COLOURS), strict=False
+    ):
+      if found:
+        _plot_tickets(axes, kind, colour, [place(ticket) for ticket in found])
     if chosen:
       xs, ys = zip(*map(place, chosen), strict=True)
       axes.plot(

@@ -22,6 +22,8 @@ _PLAIN = (TUNING, "no_prompt")
 # How rows are computed together, and where data come from: fingerprints say
 # what they are.
 _NOT_DATA = ("buckets", "module", "train_split", "validation_split")
+# How a model is trained, not what it answers.
+_NOT_MODEL = ("dropout_rate", "remat")
 
 
 def settings_of(part: Part) -> dict[str, Any]:
@@ -29,15 +31,19 @@ def settings_of(part: Part) -> dict[str, Any]:
   run = part.run
   task = {k: v for k, v in run.section("task").items() if k not in _NOT_DATA}
   task.pop("name", None)
-  splits = run.config.get("splits"), run.config.get("test")
+  model = {k: v for k, v in run.section("model").items() if k not in _NOT_MODEL}
+  splits = dict(run.config.get("splits") or {})
+  counts = dict(part.num_examples)
+  trained_on = splits.pop("train", None), counts.pop("train", None)
   found = {
       "protocol": run.protocol,
       "split": part.split,
       "few-shot examples": (task.pop("few_shot", None),),
       "few-shot seed": (task.pop("few_shot_seed", None),),
       "few-shot draw": run.config.get("few_shot"),
-      "data": (*splits, task, part.num_examples),
-      "model": run.section("model"),
+      "training data": trained_on,
+      "data": (splits, run.config.get("test"), task, counts),
+      "model": model,
       "weights": run.config.get("frozen_params"),
       "prediction": (
           run.config.get("predict_by", "generate"),
@@ -210,6 +216,12 @@ def titles(parts: Sequence[Part]) -> list[str]:
     if "protocol" in differs:
       # They report other splits and read other halves.
       differs = [n for n in differs if n not in ("split", "data")]
+    if "few-shot examples" in differs:
+      # Of another number, they are others.
+      implied = ("few-shot draw", "training data")
+      differs = [n for n in differs if n not in implied]
+    if "model" in differs:
+      differs = [n for n in differs if n != "weights"]
     words = dict.fromkeys(_text(name, part) for name in dict.fromkeys(differs))
     found.append(", ".join([part.task, *words]))
   return [

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -111,18 +112,7 @@ def saliency(
           interpolation="nearest",
       )
       if kept is not None:
-        for token, piece in np.argwhere(kept == 0):
-          axes.add_patch(
-              Rectangle(
-                  (piece - 0.5, token - 0.5),
-                  1,
-                  1,
-                  hatch="////",
-                  facecolor=drawing.PRUNED_FACE,
-                  edgecolor=drawing.PRUNED_EDGE,
-                  linewidth=0,
-              )
-          )
+        _hatch(axes, kept)
       axes.set_title(title)
       axes.set_xlabel("piece")
       axes.set_xticks(_ticks(pieces))
@@ -141,6 +131,22 @@ def saliency(
   )
   height = min(1.6 + 0.19 * tokens, 9.0)
   return drawing.draw(name, caption, alt, fill, (7.6, height))
+
+
+def _hatch(axes: Axes, kept: np.ndarray) -> None:
+  """Draws over the pieces that are pruned."""
+  for token, piece in np.argwhere(kept == 0):
+    axes.add_patch(
+        Rectangle(
+            (piece - 0.5, token - 0.5),
+            1,
+            1,
+            hatch="////",
+            facecolor=drawing.PRUNED_FACE,
+            edgecolor=drawing.PRUNED_EDGE,
+            linewidth=0,
+        )
+    )
 
 
 def _ticks(count: int) -> Sequence[int]:

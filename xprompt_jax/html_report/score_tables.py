@@ -186,9 +186,11 @@ def overview(
   )
 
 
-def difference_cells(part: Part, first: str, second: str) -> list[str]:
+def difference_cells(
+    part: Part, first: str, second: str, split: str | None = None
+) -> list[str]:
   """Mean difference, interval and verdict; dashes where there is none."""
-  found = differences.between(part, first, second)
+  found = differences.between(part, first, second, split)
   if found is None:
     return [_DASH, _DASH, _DASH]
   return [
@@ -198,13 +200,23 @@ def difference_cells(part: Part, first: str, second: str) -> list[str]:
   ]
 
 
-def _other_title(part: Part, split: str) -> str:
-  """The title of a split that stands beside the reported one."""
+def split_name(part: Part, split: str) -> str:
+  """What a split is called that stands beside another."""
   if split != "validation":
-    return f"score on {names.SPLITS[split]}"
+    return names.SPLITS[split]
   if part.run.protocol == "heldout":
-    return "score on the half that selected"
-  return "score on validation, which selected"
+    return "the half that selected"
+  return "validation, which selected"
+
+
+def beside(parts: Sequence[Part], shown: str) -> list[tuple[str, str]]:
+  """The splits that all parts have beside one, each with its name."""
+  common = [{part.split, *part.other_splits} - {shown} for part in parts]
+  return [
+      (split, split_name(parts[0], split))
+      for split in ("test", "heldout", "validation")
+      if all(split in own for own in common)
+  ]
 
 
 def details(name: str, part: Part, title: str) -> Table:
@@ -221,7 +233,7 @@ def details(name: str, part: Part, title: str) -> Table:
     row += [score_cell(part, method, split=s) for s in part.other_splits]
     rows.append(row)
   columns += ["minus prompt tuning", "95 % interval", "verdict"]
-  columns += [_other_title(part, split) for split in part.other_splits]
+  columns += [f"score on {split_name(part, s)}" for s in part.other_splits]
   split = names.SPLITS[part.split]
   count = part.num_examples.get(part.split)
   examples = f" ({count:,} examples)" if count else ""

@@ -95,9 +95,22 @@ def _granularity(parts: Sequence[Part]) -> list[Section]:
   used = [part for part in parts if {*_LEVELS[1:]} <= part.methods.keys()]
   if not used:
     return []
-  table = score_tables.overview(
-      "granularity", used, "Scores in percent by granularity", _LEVELS
-  )
+  caption = "Scores in percent by granularity"
+  tables = [
+      score_tables.overview("granularity", used, caption, _LEVELS),
+      *(
+          score_tables.overview(
+              f"granularity_{split}",
+              used,
+              f"{caption}, on {name}",
+              _LEVELS,
+              split,
+          )
+          for split, name in score_tables.beside(
+              used, score_tables.primary(used[0])
+          )
+      ),
+  ]
   texts = [
       sentences.shown(
           "Tokens pruned alone, pieces alone, and both (XPrompt)", used
@@ -117,7 +130,7 @@ def _granularity(parts: Sequence[Part]) -> list[Section]:
           title="Granularity (Table 4)",
           text=[text for text in texts if text],
           verdicts=[text for text in found if text is not None],
-          items=[table],
+          items=[*tables],
       )
   ]
 

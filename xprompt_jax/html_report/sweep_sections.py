@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from xprompt_jax.html_report import (
     charts,
     run_settings,
+    score_tables,
     sentences,
     sweep_tables,
 )
@@ -24,13 +25,13 @@ def _pictures(sweep: Sweep, anchor: str) -> list[Picture]:
   found = []
   groups = dict.fromkeys((p.task, p.run.protocol) for p in sweep.parts)
   for task, protocol in groups:
-    own, labels = sweep_tables.positions(sweep, task, protocol)
-    what = ", ".join(sweep.titles)
+    own, labels, what = sweep_tables.positions(sweep, task, protocol)
     end = f", {protocol} protocol" if len({p for _, p in groups}) > 1 else ""
     picture = charts.sweep_lines(
         sweep,
         own,
         labels,
+        what,
         methods,
         None if numbers is None else [numbers[i] for i in own],
         slug(f"{anchor}_{task}{end}"),
@@ -39,6 +40,24 @@ def _pictures(sweep: Sweep, anchor: str) -> list[Picture]:
     if picture is not None:
       found.append(picture)
   return found
+
+
+def _tables(sweep: Sweep, anchor: str) -> list[Table]:
+  """The split that is reported, then the others, the selecting one too."""
+  by = f"by {', '.join(sweep.titles)}"
+  beside = score_tables.beside(sweep.parts, sweep.parts[0].split)
+  return [
+      sweep_tables.table(sweep, anchor, f"Scores in percent {by}"),
+      *(
+          sweep_tables.table(
+              sweep,
+              f"{anchor}_{split}",
+              f"Scores in percent on {name}, {by}",
+              split,
+          )
+          for split, name in beside
+      ),
+  ]
 
 
 def build(sweeps: Sequence[Sweep]) -> list[Section]:
@@ -54,10 +73,10 @@ def build(sweeps: Sequence[Sweep]) -> list[Section]:
       )
       anchor = f"{anchor}_{number + 1}"
     what = f"One row for each {' and '.join(sweep.titles)}"
-    table = sweep_tables.table(
-        sweep, anchor, f"Scores in percent by {', '.join(sweep.titles)}"
-    )
-    items: list[Table | Picture] = [table, *_pictures(sweep, anchor)]
+    items: list[Table | Picture] = [
+        *_tables(sweep, anchor),
+        *_pictures(sweep, anchor),
+    ]
     text = [
         sentences.shown(what, sweep.parts),
         run_settings.sentence(sweep.parts),

@@ -1,7 +1,5 @@
 """One row for each setting of runs that differ in some (Tables 4 to 7)."""
 
-from collections.abc import Sequence
-
 from xprompt_jax import cells
 from xprompt_jax.html_report import differences, score_tables
 from xprompt_jax.html_report.content import Table
@@ -50,8 +48,17 @@ def _columns(sweep: Sweep) -> tuple[list[str], list[int]]:
   return titles, [tasks, protocols]
 
 
-def table(sweep: Sweep, name: str, caption: str) -> Table:
-  """Scores of each method for each setting, and what XPrompt gains."""
+def table(
+    sweep: Sweep, name: str, caption: str, split: str | None = None
+) -> Table:
+  """Scores of each method for each setting, and what XPrompt gains.
+
+  Args:
+    sweep: the runs.
+    name: of the CSV file.
+    caption: of the table.
+    split: None takes the one that each run reports.
+  """
   methods = shown_methods(sweep)
   titles, (tasks, protocols) = _columns(sweep)
   rows, records = [], []
@@ -61,28 +68,16 @@ def table(sweep: Sweep, name: str, caption: str) -> Table:
       row.append(part.task)
     if protocols:
       row.append(part.run.protocol)
-    ends = score_tables.difference_cells(part, "xprompt", score_tables.TUNING)
-    scores = [score_tables.score_cell(part, method) for method in methods]
+    ends = score_tables.difference_cells(
+        part, "xprompt", score_tables.TUNING, split
+    )
+    scores = [score_tables.score_cell(part, m, split=split) for m in methods]
     rows.append([*row, str(len(part.seeds)), *scores, *ends])
-    for method in methods:
-      values = [v for v in part.values(method, "score") if v is not None]
-      if values:
-        mean, spread = cells.mean_and_spread(values)
-        records.append(
-            [
-                *sweep.labels[number],
-                part.run.name,
-                part.task,
-                part.run.protocol,
-                part.split,
-                method,
-                len(values),
-                round(mean, 6),
-                round(spread, 6),
-                score_tables.shares(part, method, "score") or "",
-                *_gain(part, method),
-            ]
-        )
+    records += [
+        [*sweep.labels[number], *record]
+        for method in methods
+        if (record := _record(part, method, split))
+    ]
   ends = ["XPrompt minus prompt tuning", "95 % interval", "verdict"]
   shown = [score_tables.method_title(sweep.parts, m) for m in methods]
   columns = [*titles, "seeds", *shown, *ends]
@@ -100,10 +95,26 @@ def table(sweep: Sweep, name: str, caption: str) -> Table:
   )
 
 
-def _gain(part: Part, method: str) -> list[object]:
-  """What a method gains on prompt tuning, as the CSV files have it."""
+def _record(part: Part, method: str, split: str | None) -> list[object] | None:
+  """A method's numbers as the CSV files have them; None where it has none."""
+  known = [v for v in part.values(method, "score", split) if v is not None]
+  if not known:
+    return None
+  mean, spread = cells.mean_and_spread(known)
   base = score_tables.base_of(part, method)
-  return score_tables.gain_record(differences.between(part, method, base))
+  gain = differences.between(part, method, base, split)
+  return [
+      part.run.name,
+      part.task,
+      part.run.protocol,
+      split or part.split,
+      method,
+      len(known),
+      round(mean, 6),
+      round(spread, 6),
+      score_tables.shares(part, method, "score", split) or "",
+      *score_tables.gain_record(gain),
+  ]
 
 
 def numbers(sweep: Sweep) -> list[float] | None:
@@ -120,10 +131,13 @@ def numbers(sweep: Sweep) -> list[float] | None:
 
 def positions(
     sweep: Sweep, task: str, protocol: str
-) -> tuple[list[int], Sequence[str]]:
-  """Which parts of a sweep are one task's, and their labels in one text each.
+) -> tuple[list[int], list[str], str]:
+  """Which parts of a sweep are one task's, and how an axis names them.
 
-  Where models differ, their size is the label.
+  Where models differ, their size is the label; what does not differ is left out.
+
+  Returns:
+    Their indices, a label for each, and what the labels are.
   """
   own = [
       i
@@ -131,6 +145,12 @@ def positions(
       if (part.task, part.run.protocol) == (task, protocol)
   ]
   if "model" in sweep.fields:
-    place = sweep.fields.index("model")
-    return own, [sweep.labels[i][place] for i in own]
-  return own, [", ".join(sweep.labels[i]) for i in own]
+    shown = [sweep.fields.index("model")]
+  else:
+    shown = [
+        k
+        for k in range(len(sweep.titles))
+        if len({sweep.labels[i][k] for i in own}) > 1
+    ]
+  labels = [", ".join(sweep.labels[i][k] for k in shown) for i in own]
+  return own, labels, ", ".join(sweep.titles[k] for k in shown)

@@ -8,6 +8,7 @@ program (`PT-Fewshot/pet/wrapper.py`): H units in each direction.
 
 from collections.abc import Mapping
 import dataclasses
+import functools
 from typing import Any, ClassVar
 
 import jax
@@ -110,6 +111,8 @@ class PTuning(EqualRows):
     }
     return found
 
+  # Without jit, each call would compile the LSTM again.
+  @functools.partial(jax.jit, static_argnums=0)
   def prompt(self, trained: Any) -> Float[Array, "P H"]:
     """Runs the encoder: what is left after folding."""
     x = trained["embedding"]

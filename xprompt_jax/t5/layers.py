@@ -182,23 +182,15 @@ class Attention(nn.Module):
       [B, Q, H].
     """
     cfg = self.config
-
-    def project(x: Array, name: str, init_scale: float = 1.0) -> Array:
-      features = cfg.num_heads * cfg.head_dim
-      axes = ("embed", "joined_kv")
-      x = Dense(features, axes, cfg.dtype, init_scale, name=name)(x)
-      # [B, N, heads * head_dim] -> [B, N, heads, head_dim]
-      return x.reshape(*x.shape[:2], cfg.num_heads, cfg.head_dim)
-
-    query = project(queries_from, "query", cfg.head_dim**-0.5)
+    query = self._project(queries_from, "query", cfg.head_dim**-0.5)
     key: Array
     value: Array
     if keys_from is None:
       key = self.get_variable("cache", "cached_key")
       value = self.get_variable("cache", "cached_value")
     else:
-      key = project(keys_from, "key")
-      value = project(keys_from, "value")
+      key = self._project(keys_from, "key")
+      value = self._project(keys_from, "value")
     if cache_index is not None:
       key, value = self._update_cache(key, value, cache_index)
     if self.has_variable("params", "prefix_key"):
@@ -220,6 +212,15 @@ class Attention(nn.Module):
     x = x.reshape(*queries_from.shape[:2], -1)
     axes = ("joined_kv", "embed")
     return Dense(queries_from.shape[-1], axes, cfg.dtype, name="out")(x)
+
+  def _project(self, x: Array, name: str, init_scale: float = 1.0) -> Array:
+    """Queries, keys or values of a module's inputs, by head."""
+    cfg = self.config
+    features = cfg.num_heads * cfg.head_dim
+    axes = ("embed", "joined_kv")
+    x = Dense(features, axes, cfg.dtype, init_scale, name=name)(x)
+    # [B, N, heads * head_dim] -> [B, N, heads, head_dim]
+    return x.reshape(*x.shape[:2], cfg.num_heads, cfg.head_dim)
 
   def _with_prefix(
       self, key: Array, value: Array, bias: Array

@@ -191,7 +191,8 @@ def with_prompt(module: nn.Module, start: StartingPrompt) -> nn.Module:
 
   Returns:
     A module with the same parameters and three more, under the names of
-    `names.py`.
+    `names.py`. Of `scalable_t5`, layers that are not scanned are not computed
+    again in the backward pass, whatever `remat_policy` says.
 
   Raises:
     UserError: another module.
@@ -203,4 +204,14 @@ def with_prompt(module: nn.Module, start: StartingPrompt) -> nn.Module:
         " expected the Transformer of t5x.examples.t5.network or of"
         " t5x.examples.scalable_t5.network"
     )
-  return prompted(config=module.config, start=start)
+  return prompted(config=_without_remat(module.config), start=start)
+
+
+def _without_remat(config: Any) -> Any:
+  """The config, by which layers that are not scanned are computed once.
+
+  T5X hands its decoder's masks to such layers by keyword, and `remat` drops what
+  is handed by keyword: no position would be hidden from another.
+  """
+  is_scanned = getattr(config, "scan_layers", True)
+  return config if is_scanned else config.replace(remat_policy="none")

@@ -1,8 +1,8 @@
-"""The small T5 that travels inside the package, for tests and scripts.
+"""The small T5s that travel inside the package, for tests and scripts.
 
-How it was made and what it can do stands in `xprompt_jax/bundled/README.md`;
-the language it knows is `xprompt_jax/tasks/mini_language.py`. Runs reach it
-through gin (`gin/models/bundled.gin`) and `loading.py`.
+How they were made and what they can do stands in `xprompt_jax/bundled/README.md`;
+the language they know is `xprompt_jax/tasks/mini_language.py`. Runs reach
+them through gin (`gin/models/bundled.gin`, `bundled_small.gin`) and `loading.py`.
 """
 
 import json
@@ -14,15 +14,19 @@ from xprompt_jax.t5.config import T5Config
 from xprompt_jax.weights import checkpoints, loading
 
 
-def bundled_config() -> T5Config:
-  """The sizes of the bundled network."""
-  fields = json.loads((checkpoints.BUNDLED / "config.json").read_text())
+def bundled_config(name: str = "bundled") -> T5Config:
+  """The sizes of a bundled network, by its CHECKPOINT."""
+  path = checkpoints.BUNDLED_MODELS[name] / "config.json"
+  fields = json.loads(path.read_text())
   fields["mlp_activations"] = tuple(fields["mlp_activations"])
   return T5Config(**fields)
 
 
-def load_bundled() -> tuple[T5Config, dict]:
-  """Loads the bundled network.
+def load_bundled(name: str = "bundled") -> tuple[T5Config, dict]:
+  """Loads a bundled network.
+
+  Args:
+    name: its CHECKPOINT.
 
   Returns:
     Its sizes, and its parameters as a nested dict of float32 numpy arrays.
@@ -30,6 +34,6 @@ def load_bundled() -> tuple[T5Config, dict]:
   Raises:
     UserError: the packaged weights do not fit.
   """
-  config = bundled_config()
-  params = loading.load_frozen("bundled", config).params
+  config = bundled_config(name)
+  params = loading.load_frozen(name, config).params
   return config, jax.tree.map(np.asarray, params)

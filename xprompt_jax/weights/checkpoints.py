@@ -1,6 +1,7 @@
 """Opens whatever `CHECKPOINT` names, without reading its weights.
 
-    bundled        the small model that comes with the package
+    bundled        the model that comes with the package; `bundled_small` is
+                   a quarter of it
     a hub id       `google/t5-large-lm-adapt`, `t5-small@REVISION`: fetched
                    from the Hugging Face hub, or found in its cache (`hub.py`)
     a folder       of Hugging Face (`huggingface.py`) or of T5X
@@ -36,6 +37,8 @@ from xprompt_jax.weights.leaves import Checkpoint
 
 WEIGHTS_FILE = "model.safetensors"
 BUNDLED = pathlib.Path(__file__).parent.parent / "bundled"
+# Their CHECKPOINT, and the folder of each.
+BUNDLED_MODELS = {"bundled": BUNDLED, "bundled_small": BUNDLED / "small"}
 
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?(@[\w./-]+)?")
 # They say how a network is computed; a checkpoint has no say in them.
@@ -46,7 +49,7 @@ def _is_huggingface(folder: pathlib.Path) -> bool:
   config = folder / "config.json"
   if not config.is_file():
     return False
-  # The bundled model has a config.json as well, of T5Config's fields; that of
+  # Bundled models have a config.json as well, of T5Config's fields; that of
   # released umT5 has no model_type.
   return (
       not artifacts.read_json(config)
@@ -68,7 +71,7 @@ def huggingface_folder(name: str) -> pathlib.Path | None:
     UserError: neither a path that exists nor a hub id that can be had.
   """
   require(isinstance(name, str) and bool(name), "CHECKPOINT", name, "a name")
-  if name == "bundled" or name.startswith(("gs://", "random:")):
+  if name in BUNDLED_MODELS or name.startswith(("gs://", "random:")):
     return None
   path = pathlib.Path(name)
   if path.exists():
@@ -96,7 +99,7 @@ def config_of(checkpoint: str) -> T5Config:
   folder = huggingface_folder(checkpoint)
   if folder is not None:
     return huggingface.read_config(folder)
-  if checkpoint == "bundled" or checkpoint.startswith("random:"):
+  if checkpoint in BUNDLED_MODELS or checkpoint.startswith("random:"):
     raise UserError(
         f"CHECKPOINT: {checkpoint} does not tell the network's sizes, expected"
         " a file of models/ that does"
@@ -242,7 +245,7 @@ def open_checkpoint(name: str, config: T5Config) -> Checkpoint:
   if folder is not None:
     check_config(folder, config)
     return huggingface.open_folder(folder, config)
-  path = BUNDLED if name == "bundled" else pathlib.Path(name)
+  path = BUNDLED_MODELS.get(name, pathlib.Path(name))
   if path.is_dir() and (path / WEIGHTS_FILE).exists():
     return open_named(path / WEIGHTS_FILE)
   if path.suffix == ".safetensors":

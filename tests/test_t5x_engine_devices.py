@@ -1,0 +1,65 @@
+"""T5X on four forced CPU devices uses the mesh, and goes on from its states."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from tests import t5x_required
+
+t5x_required.t5x_module("xprompt_jax.t5x_engine.engines")
+
+pytestmark = [pytest.mark.t5x, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+  """What tests/t5x_four_devices.py prints."""
+  folder = tmp_path_factory.mktemp("devices")
+  done = subprocess.run(
+      [sys.executable, "-m", "tests.t5x_four_devices", folder],
+      cwd=pathlib.Path(__file__).parent.parent,
+      env={
+          **os.environ,
+          "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+          "JAX_PLATFORMS": "cpu",
+      },
+      capture_output=True,
+      text=True,
+      check=False,
+  )
+  assert done.returncode == 0, done.stderr[-3000:]
+  return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_the_weights_stay_where_they_are(found):
+  assert found["mesh"] == {"data": 2, "model": 2}
+  placement = found["placement"]
+  assert sorted(placement["same"]) == placement["all"]
+
+
+def test_a_kernel_is_split_over_model(found):
+  """[18, 12], half of its rows on each device."""
+  assert found["placement"]["kernel"] == ["model", "None"]
+  assert found["placement"]["kernel_shards"] == [[9, 12]]
+
+
+def test_batches_are_split_over_data(found):
+  assert found["batch"] == dict.fromkeys(
+      (
+          "encoder_input_tokens",
+          "decoder_input_tokens",
+          "decoder_target_tokens",
+          "decoder_loss_weights",
+      ),
+      True,
+  )
+
+
+def test_a_stopped_run_goes_on_bit_for_bit(found):
+  whole, left, stopped = found["resumed"]
+  assert left == ["checkpoint_3"]
+  assert stopped == whole

@@ -1,0 +1,106 @@
+"""T5X's model of a native config, of which T5X sees the prompt's parameters alone.
+
+The frozen weights reach the loss as what T5X calls mutable variables, and none
+come back.
+"""
+
+import functools
+from typing import Any
+
+from flax import core
+import jax
+import numpy as np
+from t5x.examples.scalable_t5 import network as scalable_network
+from t5x.examples.t5 import network as t5_network
+
+from xprompt_jax.optimizer import OptimizerConfig
+from xprompt_jax.prompts import PromptConfig
+from xprompt_jax.t5.config import T5Config
+from xprompt_jax.t5x_engine import optimizer as optimizer_lib
+from xprompt_jax.t5x_engine.model import PromptedEncoderDecoderModel
+from xprompt_jax.t5x_engine.starting import StartingPrompt, shapes_alone
+
+_SHARED_FIELDS = (
+    "vocab_size",
+    "emb_dim",
+    "num_heads",
+    "head_dim",
+    "num_encoder_layers",
+    "num_decoder_layers",
+    "mlp_dim",
+    "mlp_activations",
+    "logits_via_embedding",
+    "dropout_rate",
+)
+# No shape of a parameter depends on them.
+INPUT_SHAPES = {
+    "encoder_input_tokens": (1, 1),
+    "decoder_input_tokens": (1, 1),
+    "decoder_target_tokens": (1, 1),
+}
+
+
+def network_of(config: T5Config) -> Any:
+  """T5X's own network of these sizes, without a prompt.
+
+  `examples/t5`, or unscanned `scalable_t5` where every layer has a position bias.
+  """
+  kwargs = {name: getattr(config, name) for name in _SHARED_FIELDS}
+  kwargs["dtype"] = np.dtype(config.dtype)
+  if config.relpos_per_layer:
+    return scalable_network.Transformer(
+        scalable_network.T5Config(
+            **kwargs, scan_layers=False, remat_policy="none"
+        )
+    )
+  logits = config.float32_attention_logits
+  return t5_network.Transformer(
+      t5_network.T5Config(**kwargs, float32_attention_logits=logits)
+  )
+
+
+class PromptModel(PromptedEncoderDecoderModel):
+  """A model of which T5X sees the prompt's parameters alone."""
+
+  def get_initial_variables(self, *args: Any, **kwargs: Any) -> Any:
+    """As T5X's, of the prompt and its masks."""
+    variables = super().get_initial_variables(*args, **kwargs)
+    return {
+        name: {"encoder": {"prompt": tree["encoder"]["prompt"]}}
+        for name, tree in variables.items()
+    }
+
+  def network_variables(self) -> Any:
+    """Shapes and axes of all parameters, the prompt's among them."""
+    initial = functools.partial(
+        super().get_initial_variables, input_shapes=INPUT_SHAPES
+    )
+    with shapes_alone():
+      return core.freeze(jax.eval_shape(initial, jax.random.PRNGKey(0)))
+
+  def loss_fn(
+      self, params: Any, batch: Any, dropout_rng: Any, flax_mutables: Any
+  ) -> Any:
+    """As T5X's; `flax_mutables` are the frozen parameters, and none change."""
+    whole = dict(core.unfreeze(flax_mutables))
+    whole["encoder"] = {**whole["encoder"], **params["encoder"]}
+    loss, metrics = super().loss_fn(whole, batch, dropout_rng)
+    return loss, (metrics, {})
+
+
+def model_of(
+    config: T5Config,
+    prompt: PromptConfig,
+    optimizer: OptimizerConfig | None = None,
+    z_loss: float = 0.0,
+) -> PromptModel:
+  return PromptModel(
+      network_of(config),
+      StartingPrompt(config=prompt),
+      input_vocabulary=None,
+      output_vocabulary=None,
+      optimizer_def=optimizer_lib.prompt_optimizer(optimizer),
+      z_loss=z_loss,
+      # The mean over target tokens, as `train_step.row_loss` has it.
+      loss_normalizing_factor="NUM_REAL_TARGET_TOKENS",
+  )
