@@ -18,9 +18,9 @@ from tests import t5x_tables
 from tests.tiny_experiment import CONFIG
 from xprompt_jax import artifacts, partitioning
 
-# Every axis that the mesh splits is even.
+# Every axis that the mesh splits is even. With dropout, which goes on as well.
 MODEL = dataclasses.replace(
-    CONFIG.model, vocab_size=38, num_heads=4, mlp_dim=18
+    CONFIG.model, vocab_size=38, num_heads=4, mlp_dim=18, dropout_rate=0.5
 )
 STEPS = {"batch_size": 4, "num_steps": 6, "eval_every_steps": 3}
 KERNEL = "encoder/layers_0/mlp/wo/kernel"
@@ -76,6 +76,8 @@ def resumed(engines, folder):
       except t5x_tables.Stopped:
         state = folder / name / "state" / "row_0"
         found.append(sorted(p.name for p in state.glob("checkpoint_*")))
+        # As in a new process.
+        engines.of(5, 4)._trainer.dropout_seed = 0
     prompt = np.ascontiguousarray(trainer.train(start).trained["prompt"])
     metrics = (folder / name / artifacts.METRICS).read_text()
     found.append([artifacts.digest_arrays({"prompt": prompt}), metrics])

@@ -69,6 +69,24 @@ def test_a_t5x_of_another_version_is_told_in_one_line(monkeypatch, error):
   assert "\n" not in message
 
 
+def test_several_hosts_are_refused(capsys, tmp_path, monkeypatch):
+  monkeypatch.setattr(requirements, "check_importable", lambda: None)
+  monkeypatch.setattr(requirements.jax, "process_count", lambda: 4)
+  workdir = tmp_path / "run"
+  line = command_line.refused(
+      capsys,
+      "train",
+      "--engine=t5x",
+      *command_line.TINY,
+      f"--workdir={workdir}",
+  )
+  assert line == (
+      "--engine=t5x: found 4 processes, expected one: several hosts train with"
+      " 'python -m t5x.train' (docs/t5x.md)"
+  )
+  assert not workdir.exists()
+
+
 def test_another_engine_is_refused(capsys):
   line = command_line.refused(
       capsys, "train", "--engine=jax", *command_line.TINY

@@ -59,7 +59,8 @@ def test_batches_are_split_over_data(found):
   )
 
 
-def test_a_stopped_run_goes_on_bit_for_bit(found):
+def test_a_stopped_table_goes_on_bit_for_bit(found):
+  """With the dropout of its seed."""
   whole, left, stopped = found["resumed"]
   assert left == ["checkpoint_3"]
   assert stopped == whole

@@ -1,7 +1,10 @@
 """T5X's own gin files with the packaged ones: whose vocabulary a model has."""
 
 import copy
+import os
 import pathlib
+import subprocess
+import sys
 
 import gin
 import pytest
@@ -24,13 +27,14 @@ SIZES = "t5x/examples/t5/t5_1_1/large.gin"
 TASK = ("xprompt_jax.tasks.super_glue", "wsc")
 
 
-def model_of(*files):
+def model_of(*files, bindings=()):
   """MODEL of gin files, with the task's name."""
   gin.clear_config()
   for folder in FOLDERS:
     gin.add_config_file_search_path(str(folder))
   module, name = TASK
   bindings = (
+      *bindings,
       f"MIXTURE_OR_TASK_MODULE = {module!r}",
       f"MIXTURE_OR_TASK_NAME = {name!r}",
       "DROPOUT_RATE = 0.0",
@@ -71,3 +75,38 @@ def test_the_model_has_the_tasks_vocabulary(dataset):
   # `verify_matching_vocabs` would read the file to say so.
   (found, _), other = utils.get_vocabulary(dataset), model_of(SIZES)
   assert found != other.input_vocabulary
+
+
+UMT5 = """
+from tests import test_t5x_engine_gin
+folder = "t5x/examples/scalable_t5"
+model = test_t5x_engine_gin.model_of(
+    f"{folder}/mt5/large.gin",
+    f"{folder}/umt5/vocab.gin",
+    f"{folder}/umt5/architectures/encoder_decoder.gin",
+    "t5x/prompt.gin",
+    "t5x/scalable_t5.gin",
+    bindings=("SCAN_LAYERS = False",),
+)
+config = model.module.config
+print(
+    type(model).__name__, type(model.module).__name__,
+    config.vocab_size, config.emb_dim, config.scan_layers, config.remat_policy,
+)
+"""
+
+
+def test_umt5_is_mt5_with_other_files():
+  """As docs/t5x.md has it; in a process of its own, with its own network."""
+  done = subprocess.run(
+      [sys.executable, "-W", "ignore", "-c", UMT5],
+      cwd=pathlib.Path(__file__).parent.parent,
+      env={**os.environ, "JAX_PLATFORMS": "cpu"},
+      capture_output=True,
+      text=True,
+      check=False,
+  )
+  assert done.returncode == 0, done.stderr[-3000:]
+  assert done.stdout.splitlines()[-1] == (
+      "PromptedEncoderDecoderModel PromptedTransformer 256384 1024 False none"
+  )

@@ -143,12 +143,13 @@ _COMMANDS: dict[str, Callable[[Call, _Shared], None]] = {
 
 
 def check_engine(arguments: argparse.Namespace) -> None:
-  """Refuses --engine=t5x without T5X, before anything is read or written.
+  """Refuses --engine=t5x without T5X or on several hosts, before all else.
 
   T5X is imported here, as gin takes no more of its functions once files are read.
   """
   if arguments.command == "train" and arguments.engine == requirements.T5X:
     requirements.check_importable()
+    requirements.check_one_process()
 
 
 def with_engine(

@@ -26,7 +26,7 @@ def mendable(error: Exception) -> str | None:
     text = (
         "the device is out of memory, expected less at once: ROWS_PER_CHUNK,"
         " SEEDS, ExperimentConfig.eval_batch_size or score_batch_size smaller, or"
-        " T5Config.remat = True; finished stages are kept"
+        " T5Config.remat = True (not with --engine=t5x); finished stages are kept"
     )
   elif isinstance(error, OSError):
     name = error.filename or "standard output"

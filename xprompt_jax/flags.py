@@ -34,8 +34,9 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
       "--engine",
       choices=ENGINES,
       default=ENGINES[0],
-      help="what trains prompts: this program, or T5X's trainer, which has to be"
-      " installed (default: native)",
+      help="what trains prompts: native, this program; t5x, the trainer of"
+      " google-research/t5x, which has to be on PYTHONPATH, see docs/t5x.md"
+      " (default: native)",
   )
 
 

@@ -68,6 +68,9 @@ def place_weights(
     config: the frozen network.
     frozen_params: of the network here.
     mesh: `data` x `model`, on which they lie; None means the one device.
+
+  Raises:
+    ValueError: they are not those of the network.
   """
   if mesh is None:
     one = np.array(jax.devices()[:1]).reshape(1, 1)

@@ -40,7 +40,7 @@ INPUT_SHAPES = {
 }
 
 
-def network_of(config: T5Config) -> Any:
+def _network_of(config: T5Config) -> Any:
   """T5X's own network of these sizes, without a prompt.
 
   `examples/t5`, or unscanned `scalable_t5` where every layer has a position bias.
@@ -49,9 +49,7 @@ def network_of(config: T5Config) -> Any:
   kwargs["dtype"] = np.dtype(config.dtype)
   if config.relpos_per_layer:
     return scalable_network.Transformer(
-        scalable_network.T5Config(
-            **kwargs, scan_layers=False, remat_policy="none"
-        )
+        scalable_network.T5Config(**kwargs, scan_layers=False)
     )
   logits = config.float32_attention_logits
   return t5_network.Transformer(
@@ -94,8 +92,16 @@ def model_of(
     optimizer: OptimizerConfig | None = None,
     z_loss: float = 0.0,
 ) -> PromptModel:
+  """T5X's model of a frozen network with a prompt in front.
+
+  Args:
+    config: the frozen network.
+    prompt: length, pieces, and whether pruned tokens are hidden.
+    optimizer: of the prompt; None where nothing is trained.
+    z_loss: weight of T5X's z-loss.
+  """
   return PromptModel(
-      network_of(config),
+      _network_of(config),
       StartingPrompt(config=prompt),
       input_vocabulary=None,
       output_vocabulary=None,

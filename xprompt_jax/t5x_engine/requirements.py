@@ -6,6 +6,8 @@ Nothing here imports T5X but the function that looks for it.
 import importlib
 import warnings
 
+import jax
+
 from xprompt_jax import tokenization
 from xprompt_jax.flags import ENGINES
 from xprompt_jax.methods.config import PROMPT_TUNING
@@ -50,6 +52,21 @@ def check_importable() -> None:
     ) from e
   # T5X has imported TensorFlow, which would take the memory of every GPU.
   tokenization.import_seqio("--engine=t5x")
+
+
+def check_one_process() -> None:
+  """Refuses several hosts, which would all write the same files.
+
+  Raises:
+    UserError: JAX has joined other processes.
+  """
+  count = jax.process_count()
+  require(
+      count == 1,
+      "--engine=t5x",
+      f"{count} processes",
+      "one: several hosts train with 'python -m t5x.train' (docs/t5x.md)",
+  )
 
 
 def check_config(
