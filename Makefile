@@ -16,7 +16,7 @@ EXPERIMENTS := $(basename $(notdir \
 T5 := t5==0.9.4
 SOURCES := xprompt_jax tests pretrain docs benchmarks
 # Tests of one file share what its fixtures compute, so they stay together.
-PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 help:
 	@echo "make demo    tune, score, prune, rewind and search on a bundled task"

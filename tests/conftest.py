@@ -42,6 +42,10 @@ def pytest_collection_modifyitems(items):
   for item in items:
     if "torch" in getattr(item, "fixturenames", ()):
       item.add_marker(pytest.mark.interop)
+  # The files with slow tests first: of those handed out last, one would keep a
+  # worker busy for minutes while the others have nothing left.
+  slow = {item.path for item in items if item.get_closest_marker("slow")}
+  items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture

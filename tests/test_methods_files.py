@@ -10,10 +10,11 @@ from xprompt_jax import artifacts, baseline_rows, baselines, methods
 from xprompt_jax.optimizer import OptimizerConfig
 
 # So fast that predictions of the two rows differ after four steps.
+# So large that rows answer differently.
 RATES = {
     "fine_tuning": 0.3,
     "prefix_tuning": 1.0,
-    "p_tuning": 0.3,
+    "p_tuning": 100.0,
     "p_tuning_v2": 5.0,
 }
 
