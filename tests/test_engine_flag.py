@@ -81,7 +81,7 @@ def test_several_hosts_are_refused(capsys, tmp_path, monkeypatch):
       f"--workdir={workdir}",
   )
   assert line == (
-      "--engine=t5x: found 4 processes, expected one: several hosts train with"
+      "processes of --engine=t5x: found 4, expected 1; several hosts train with"
       " 'python -m t5x.train' (docs/t5x.md)"
   )
   assert not workdir.exists()

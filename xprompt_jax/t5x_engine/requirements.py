@@ -63,9 +63,9 @@ def check_one_process() -> None:
   count = jax.process_count()
   require(
       count == 1,
-      "--engine=t5x",
-      f"{count} processes",
-      "one: several hosts train with 'python -m t5x.train' (docs/t5x.md)",
+      "processes of --engine=t5x",
+      count,
+      "1; several hosts train with 'python -m t5x.train' (docs/t5x.md)",
   )
 
 
