@@ -64,11 +64,11 @@ test: lint
 	$(PYTEST) -m "not interop"
 
 test-interop: $(TORCH_INSTALLED)
-	$(PYTEST) -m interop
+	XPROMPT_OPTIMIZED=1 $(PYTEST) -m interop
 
 # A test that finds no T5X fails instead of being skipped.
 test-t5x: $(INSTALLED)
-	XPROMPT_REQUIRE_T5X=1 $(PYTEST) -m t5x
+	XPROMPT_OPTIMIZED=1 XPROMPT_REQUIRE_T5X=1 $(PYTEST) -m t5x
 
 lint: $(INSTALLED)
 	$(BIN)/pyink --check --quiet --diff $(SOURCES)

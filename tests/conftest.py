@@ -12,11 +12,14 @@ import jaxtyping
 import pytest
 
 # What is compiled once serves every process of the tests, those that tests start
-# included, and the next run.
+# included, and the next run. Models are so small that compiling takes most of the
+# time, so it is done in a hurry; `make test-interop` and `make test-t5x` compile as
+# for a user.
 _CACHE = pathlib.Path(__file__).parent.parent / ".pytest_cache" / "jax"
 for _name, _value in (
     ("jax_compilation_cache_dir", str(_CACHE)),
     ("jax_persistent_cache_min_compile_time_secs", 0),
+    ("jax_disable_most_optimizations", "XPROMPT_OPTIMIZED" not in os.environ),
 ):
   os.environ.setdefault(_name.upper(), str(_value))
   jax.config.update(_name, _value)
