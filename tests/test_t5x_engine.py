@@ -218,6 +218,22 @@ def test_another_module_is_refused():
     network.with_prompt(network.MaskedPrompt(start, 12), start)
 
 
+@pytest.mark.parametrize("size", [18, 38])
+def test_the_vocabulary_of_another_model_is_refused(monkeypatch, size):
+  """T5's for mT5, or for ByT5: ids would mean nothing, or not be there."""
+  model = t5xs_model("t5")
+  for fitting in (19, 37):
+    monkeypatch.setattr(Vocabulary, "vocab_size", fitting, raising=False)
+    initial_state(model)
+  monkeypatch.setattr(Vocabulary, "vocab_size", size)
+  with pytest.raises(UserError) as error:
+    initial_state(model)
+  assert str(error.value) == (
+      f"VOCABULARY: found {size} ids, of the task, and 37 embeddings, of the"
+      " network, expected a task with the model's own vocabulary"
+  )
+
+
 def test_a_start_is_that_of_this_program():
   """Its seed, and its values, before any checkpoint is restored."""
   model = t5xs_model("t5")
