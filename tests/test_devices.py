@@ -76,7 +76,7 @@ print(json.dumps({"differences": differences, "same": one[5] == many[5],
 
 @pytest.fixture(scope="module")
 def on_four_devices():
-  return four_devices.run(_ON_FOUR_DEVICES)
+  return four_devices.run("-c", _ON_FOUR_DEVICES)
 
 
 def test_prompts_and_scores_agree_with_one_device(on_four_devices):

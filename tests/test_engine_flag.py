@@ -23,22 +23,22 @@ def without_t5x(monkeypatch):
     monkeypatch.setitem(sys.modules, name, None)
 
 
+def refused(capsys, tmp_path, *flags):
+  """The line of `t5x train` with these flags, which writes nothing."""
+  workdir = tmp_path / "run"
+  flags = (*command_line.TINY, *flags, f"--workdir={workdir}")
+  line = command_line.refused(capsys, "train", *flags)
+  assert not workdir.exists()
+  return line
+
+
 @pytest.mark.parametrize(
     "files", [(), ("--gin.TASK_FILES=('tasks/mini_boolq.gin',)",)]
 )
 def test_without_t5x_one_line_says_how_to_install_it(
     without_t5x, capsys, tmp_path, files
 ):
-  workdir = tmp_path / "run"
-  line = command_line.refused(
-      capsys,
-      "train",
-      "--engine=t5x",
-      *command_line.TINY,
-      *files,
-      f"--workdir={workdir}",
-  )
-  assert line == (
+  assert refused(capsys, tmp_path, "--engine=t5x", *files) == (
       "--engine=t5x: T5X cannot be imported (ModuleNotFoundError: import of"
       " t5x.trainer halted; None in sys.modules), expected clones of"
       " https://github.com/google-research/t5x (tested: commit cc342d4),"
@@ -47,7 +47,6 @@ def test_without_t5x_one_line_says_how_to_install_it(
       " install cached_property fiddle grain tensorboard': docs/t5x.md,"
       " Installing T5X"
   )
-  assert not workdir.exists()
 
 
 @pytest.mark.parametrize(
@@ -72,19 +71,10 @@ def test_a_t5x_of_another_version_is_told_in_one_line(monkeypatch, error):
 def test_several_hosts_are_refused(capsys, tmp_path, monkeypatch):
   monkeypatch.setattr(requirements, "check_importable", lambda: None)
   monkeypatch.setattr(requirements.jax, "process_count", lambda: 4)
-  workdir = tmp_path / "run"
-  line = command_line.refused(
-      capsys,
-      "train",
-      "--engine=t5x",
-      *command_line.TINY,
-      f"--workdir={workdir}",
-  )
-  assert line == (
+  assert refused(capsys, tmp_path, "--engine=t5x") == (
       "processes of --engine=t5x: found 4, expected 1; several hosts train with"
       " 'python -m t5x.train' (docs/t5x.md)"
   )
-  assert not workdir.exists()
 
 
 def test_another_engine_is_refused(capsys):
@@ -96,18 +86,11 @@ def test_another_engine_is_refused(capsys):
 
 
 def test_the_command_line_alone_names_the_engine(capsys, tmp_path):
-  line = command_line.refused(
-      capsys,
-      "train",
-      *command_line.TINY,
-      "--gin.ExperimentConfig.engine='t5x'",
-      f"--workdir={tmp_path / 'run'}",
-  )
-  assert line == (
+  flag = "--gin.ExperimentConfig.engine='t5x'"
+  assert refused(capsys, tmp_path, flag) == (
       "ExperimentConfig.engine: found 't5x', expected --engine on the command"
       " line in its place"
   )
-  assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("command", ["eval", "infer", "score", "cache"])
@@ -120,19 +103,10 @@ def test_only_training_has_an_engine(capsys, command):
 
 def test_a_method_without_a_prompt_is_refused(capsys, tmp_path, monkeypatch):
   monkeypatch.setattr(requirements, "check_importable", lambda: None)
-  workdir = tmp_path / "run"
-  line = command_line.refused(
-      capsys,
-      "train",
-      "--engine=t5x",
-      *command_line.TINY,
-      "--gin_file=methods/prefix_tuning.gin",
-      f"--workdir={workdir}",
-  )
-  assert line == (
+  flags = ("--engine=t5x", "--gin_file=methods/prefix_tuning.gin")
+  assert refused(capsys, tmp_path, *flags) == (
       "METHOD: found 'prefix_tuning', expected 'prompt_tuning' with --engine=t5x"
   )
-  assert not workdir.exists()
 
 
 @pytest.mark.parametrize(

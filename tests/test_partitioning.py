@@ -76,7 +76,7 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def on_four_devices():
-  return four_devices.run(_ON_FOUR_DEVICES)
+  return four_devices.run("-c", _ON_FOUR_DEVICES)
 
 
 def test_logits_on_four_devices_equal_those_on_one(on_four_devices):

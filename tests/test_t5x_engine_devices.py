@@ -1,14 +1,8 @@
 """T5X on four forced CPU devices uses the mesh, and goes on from its states."""
 
-import json
-import os
-import pathlib
-import subprocess
-import sys
-
 import pytest
 
-from tests import t5x_required
+from tests import four_devices, t5x_required
 
 t5x_required.t5x_module("xprompt_jax.t5x_engine.engines")
 
@@ -19,20 +13,7 @@ pytestmark = [pytest.mark.t5x, pytest.mark.slow]
 def found(tmp_path_factory):
   """What tests/t5x_four_devices.py prints."""
   folder = tmp_path_factory.mktemp("devices")
-  done = subprocess.run(
-      [sys.executable, "-m", "tests.t5x_four_devices", folder],
-      cwd=pathlib.Path(__file__).parent.parent,
-      env={
-          **os.environ,
-          "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
-          "JAX_PLATFORMS": "cpu",
-      },
-      capture_output=True,
-      text=True,
-      check=False,
-  )
-  assert done.returncode == 0, done.stderr[-3000:]
-  return json.loads(done.stdout.splitlines()[-1])
+  return four_devices.run("-m", "tests.t5x_four_devices", str(folder))
 
 
 def test_the_weights_stay_where_they_are(found):

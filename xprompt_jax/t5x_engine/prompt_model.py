@@ -4,6 +4,7 @@ The frozen weights reach the loss as what T5X calls mutable variables, and none
 come back.
 """
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -20,18 +21,6 @@ from xprompt_jax.t5x_engine import optimizer as optimizer_lib
 from xprompt_jax.t5x_engine.model import PromptedEncoderDecoderModel
 from xprompt_jax.t5x_engine.starting import StartingPrompt, shapes_alone
 
-_SHARED_FIELDS = (
-    "vocab_size",
-    "emb_dim",
-    "num_heads",
-    "head_dim",
-    "num_encoder_layers",
-    "num_decoder_layers",
-    "mlp_dim",
-    "mlp_activations",
-    "logits_via_embedding",
-    "dropout_rate",
-)
 # No shape of a parameter depends on them.
 INPUT_SHAPES = {
     "encoder_input_tokens": (1, 1),
@@ -45,16 +34,17 @@ def _network_of(config: T5Config) -> Any:
 
   `examples/t5`, or unscanned `scalable_t5` where every layer has a position bias.
   """
-  kwargs = {name: getattr(config, name) for name in _SHARED_FIELDS}
+  network = scalable_network if config.relpos_per_layer else t5_network
+  own, theirs = (
+      {field.name for field in dataclasses.fields(kind)}
+      for kind in (T5Config, network.T5Config)
+  )
+  # T5X names sizes as they are named here.
+  kwargs = {name: getattr(config, name) for name in own & theirs}
   kwargs["dtype"] = np.dtype(config.dtype)
   if config.relpos_per_layer:
-    return scalable_network.Transformer(
-        scalable_network.T5Config(**kwargs, scan_layers=False)
-    )
-  logits = config.float32_attention_logits
-  return t5_network.Transformer(
-      t5_network.T5Config(**kwargs, float32_attention_logits=logits)
-  )
+    kwargs["scan_layers"] = False
+  return network.Transformer(network.T5Config(**kwargs))
 
 
 class PromptModel(PromptedEncoderDecoderModel):
